@@ -1,0 +1,349 @@
+"""Request to engine to answer, over ASGI.
+
+The laws of this room: it knows the contract's addresses, methods, statuses and limits, and nothing of rules or SQL.
+Whatever a client sends gets an answer of the contract; a 500 is a fault of ours and is logged as one.
+
+A raw ASGI application, because there are six addresses: measured, a router costs as much again as the rest of the
+HTTP work of a request.
+"""
+
+import asyncio
+import hmac
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
+from contextlib import aclosing
+from decimal import Decimal
+from http import HTTPStatus
+from json import dumps, loads
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+from taskstore.errors import StoreError
+from taskstore.model import INT64
+from taskstore.server.engine import Engine
+from taskstore.server.messages import (
+    MAX_DATA,
+    MAX_GROUP,
+    Claim,
+    Outcome,
+    Problem,
+    Request,
+    Task,
+    TaskAdd,
+    TaskUpdate,
+    Update,
+)
+from taskstore.server.storage import PAGE
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_Headers: TypeAlias = list[tuple[bytes, bytes]]
+_R = TypeVar("_R", Update, Claim)
+
+MAX_BODY: Final = 16 << 20
+"""The most bytes of a request's body."""
+MAX_IDS: Final = 16_000
+"""The most characters of the list of ids in a path."""
+BODY_SECONDS: Final = 30.0
+"""How long a client may take to send a body."""
+STALL_SECONDS: Final = 30.0
+"""How long a client may take to accept the next page of a listing, which holds up the store's housekeeping."""
+
+_JSON: Final = (b"content-type", b"application/json")
+_PROBLEM: Final = (b"content-type", b"application/problem+json")
+_HALF_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_FORM: Final = b"application/x-www-form-urlencoded"
+_YES_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+_log = logging.getLogger("taskstore.server")
+_encode = msgspec.json.Encoder().encode
+_decode_update = msgspec.json.Decoder(Update).decode
+_decode_claim = msgspec.json.Decoder(Claim).decode
+
+
+class _Refused(Exception):
+    """An answer with another status than 200."""
+
+    def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+
+class App:
+    """The ASGI application.
+
+    Args:
+        engine: Carries out the operations. The caller closes it, after the last request.
+        token: If given, every request has to carry it as `Authorization: Bearer TOKEN`.
+        max_data: The most bytes, in UTF-8, of one task's data.
+    """
+
+    def __init__(self, engine: Engine, *, token: str | None = None, max_data: int = MAX_DATA) -> None:
+        self._engine = engine
+        self._authorization = None if token is None else b"Bearer " + token.encode()
+        self._max_data = max_data
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return  # A websocket is closed by the server when nobody accepts it.
+        try:
+            if self._authorization is not None:
+                self._check_token(scope["headers"])
+            await self._route(scope, receive, send)
+        except _Refused as refused:
+            await _answer_problem(send, refused.status, refused.detail, *refused.headers)
+        except StoreError as error:
+            await _answer_problem(send, 503, str(error), (b"retry-after", b"1"))
+        except Exception:  # noqa: BLE001 - the last line of defence: logged, and answered in the form of the contract.
+            _log.exception("a fault of the server, at %s %s", scope["method"], scope["path"])
+            await _answer_problem(send, 500, "a fault of the server; its log says more")
+
+    def _check_token(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        given = _header(headers, b"authorization") or b""
+        if not hmac.compare_digest(given, self._authorization or b""):
+            detail = "this server asks for a token: send the header Authorization: Bearer TOKEN"
+            raise _Refused(401, detail, (b"www-authenticate", b"Bearer"))
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The raw path: in the decoded one a group named a%2Fb cannot be told from an address.
+        _, place, *rest = scope["raw_path"].split(b"/", 2)
+        if not rest and place == b"update":
+            _check_method(scope, "POST")
+            request: Request = _read_request(await _body(scope, receive), scope, _decode_update, "update")
+            await self._apply(request, send)
+        elif not rest and place == b"claim":
+            _check_method(scope, "POST")
+            request = _read_request(await _body(scope, receive), scope, _decode_claim, "claim")
+            await self._apply(request, send)
+        elif not rest and place in (b"groups", b"group"):
+            _check_method(scope, "GET")
+            await _answer(send, _encode(await self._engine.groups()))
+        elif rest and rest[0] and place == b"group":
+            _check_method(scope, "GET")
+            await self._group(_text(rest[0]), _query(scope), send)
+        elif rest and rest[0] and place == b"task":
+            _check_method(scope, "GET")
+            (task,) = await self._engine.tasks([_id(_text(rest[0]))])
+            await _answer(send, _encode(task))
+        elif rest and rest[0] and place == b"tasks":
+            _check_method(scope, "GET")
+            await _answer(send, _encode(await self._engine.tasks(_ids(_text(rest[0])))))
+        else:
+            raise _Refused(404, "no such address; see openapi.yaml for those there are")
+
+    async def _apply(self, request: Request, send: Send) -> None:
+        if isinstance(request, Update):
+            self._check_data(request)
+        outcome: Outcome = await self._engine.apply(request)
+        await _answer(send, _encode(outcome))
+
+    def _check_data(self, update: Update) -> None:
+        lists: dict[str, Sequence[TaskAdd | TaskUpdate]] = {"adds": update.adds or (), "updates": update.updates or ()}
+        for name, changes in lists.items():
+            for position, change in enumerate(changes):
+                # A character has at most four bytes, so short texts need not be encoded to be measured.
+                if len(change.data) * 4 > self._max_data and len(change.data.encode()) > self._max_data:
+                    raise _Refused(
+                        413,
+                        f"the data at $.{name}[{position}] is longer than {self._max_data} bytes; "
+                        "keep large things elsewhere, and in the task where they are",
+                    )
+
+    async def _group(self, name: str, query: dict[str, str], send: Send) -> None:
+        if len(name) > MAX_GROUP:
+            raise _Refused(422, f"the name of a group has at most {MAX_GROUP} characters")
+        limit, owned = _limit(query.get("limit", "0")), _owned(query.get("owned", "false"))
+        async with aclosing(self._engine.group(name, limit=limit, owned=owned)) as pages:
+            await _answer_pages(send, pages)
+
+
+def _check_method(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        detail = f"this address takes {method} only, not {scope['method']}"
+        raise _Refused(405, detail, (b"allow", method.encode()))
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
+    return next((value for name, value in headers if name == wanted), None)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    length = _header(scope["headers"], b"content-length")
+    if length is not None and int(length) > MAX_BODY:
+        raise _too_large()
+    message = await receive()
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _rest_of_body(message.get("body", b""), receive)
+    except TimeoutError:
+        raise _Refused(400, f"the body did not arrive within {BODY_SECONDS:.0f} s", (b"connection", b"close")) from None
+
+
+async def _rest_of_body(first: bytes, receive: Receive) -> bytes:
+    chunks, size, more = [first], len(first), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Refused(400, "the body ended early")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > MAX_BODY:
+            raise _too_large()
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def _too_large() -> _Refused:
+    detail = f"a body has at most {MAX_BODY} bytes; make several requests of it"
+    return _Refused(413, detail, (b"connection", b"close"))
+
+
+def _read_request(body: bytes, scope: Scope, decode: Callable[[bytes], _R], operation: str) -> _R:
+    kind = _header(scope["headers"], b"content-type")
+    if kind is not None:
+        media = kind.split(b";", 1)[0].strip().lower()
+        if media == _FORM:
+            body = _form_field(body, operation)
+        elif media and media != b"application/json":
+            raise _Refused(
+                415,
+                "send application/json, or a form whose one field holds the JSON",
+                (b"accept", b"application/json"),
+            )
+    if not body:
+        raise _Refused(400, "there is no body")
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        return _read_slowly(body, decode, error)
+    except UnicodeDecodeError as error:
+        raise _Refused(400, f"the body is not UTF-8: {error.reason}") from None
+    except msgspec.DecodeError as error:
+        raise _Refused(400, f"the body is not JSON, or has half a surrogate pair: {error}") from None
+    except RecursionError:
+        raise _Refused(400, "the body is nested too deeply") from None
+
+
+def _read_slowly(body: bytes, decode: Callable[[bytes], _R], error: msgspec.ValidationError) -> _R:
+    """Once more, with JSON Schema's notion of an integer: 1.0 is one, which the decoder does not believe."""
+    try:
+        plain = loads(body, parse_float=_integer_if_whole)
+        return decode(dumps(plain, allow_nan=False).encode())
+    except msgspec.ValidationError as precise:
+        raise _Refused(422, str(precise).replace("`", "")) from None
+    except (RecursionError, ValueError):
+        raise _Refused(422, str(error).replace("`", "")) from None
+
+
+def _integer_if_whole(text: str) -> int | float:
+    number = Decimal(text)
+    # The bound on the exponent keeps 1e999999999 from becoming a number that fills the memory.
+    return int(number) if number.adjusted() < 20 and number == number.to_integral_value() else float(text)
+
+
+def _form_field(body: bytes, name: str) -> bytes:
+    try:
+        fields = parse_qsl(body.decode("ascii"), strict_parsing=True, max_num_fields=10, errors="strict")
+        return dict(fields)[name].encode()
+    except (ValueError, KeyError):
+        raise _Refused(400, f"the form has to have the field {name}, holding JSON") from None
+
+
+def _text(raw: bytes) -> str:
+    try:
+        if _HALF_ESCAPE.search(raw):
+            raise ValueError
+        return unquote_to_bytes(raw).decode()
+    except ValueError:
+        raise _Refused(400, "the path is not percent-encoded UTF-8") from None
+
+
+def _id(text: str) -> int:
+    if (id := _whole(text)) is None or id not in INT64:
+        raise _Refused(422, f"an id is an integer of 64 bits, not {text[:50]!r}")
+    return id
+
+
+def _ids(text: str) -> list[int]:
+    ids = [_whole(part) for part in text.split(",")]
+    if len(text) > MAX_IDS or None in ids:
+        raise _Refused(
+            422,
+            f"ids are integers of 64 bits, separated by commas, in at most {MAX_IDS} characters; not {text[:50]!r}",
+        )
+    return [id for id in ids if id is not None]
+
+
+def _whole(text: str) -> int | None:
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    if not scope["query_string"]:
+        return {}
+    try:
+        pairs = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise _Refused(400, "the query is not percent-encoded UTF-8") from None
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        raise _Refused(422, "each parameter of the query may stand there only once")
+    return query
+
+
+def _limit(text: str) -> int:
+    limit = _whole(text)
+    if limit is None or not 0 <= limit < 2**31:
+        raise _Refused(422, f"limit is an integer from 0 to 2147483647, not {text[:50]!r}")
+    return limit
+
+
+def _owned(text: str) -> bool:
+    if text not in _YES_NO:
+        raise _Refused(422, f"owned is one of {', '.join(_YES_NO)}, not {text[:50]!r}")
+    return _YES_NO[text]
+
+
+async def _answer(send: Send, body: bytes) -> None:
+    headers: _Headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer_problem(send: Send, status: int, detail: str, *more: tuple[bytes, bytes]) -> None:
+    body = _encode(Problem(HTTPStatus(status).phrase, status, detail))
+    headers: _Headers = [_PROBLEM, (b"content-length", b"%d" % len(body)), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer_pages(send: Send, pages: AsyncIterator[list[Task]]) -> None:
+    """Send a list that may be too long to be held, page by page; a short one in one piece."""
+    page: list[Task] = await anext(pages, [])
+    if len(page) < PAGE:
+        await _answer(send, _encode(page))
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [_JSON]})
+    before = b"["
+    try:
+        while page:
+            body = before + _encode(page)[1:-1]
+            async with asyncio.timeout(STALL_SECONDS):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            page, before = await anext(pages, []), b","
+    except (TimeoutError, StoreError) as error:
+        # The status is sent, so all that is left to tell the client is to break off: the server then disconnects.
+        _log.warning("a listing was broken off: %s", error or "the client does not read it")
+        return
+    await send({"type": "http.response.body", "body": b"]"})

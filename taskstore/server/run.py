@@ -1,0 +1,183 @@
+"""Puts a server together and runs it, in the foreground until a signal ends it, or beside other code.
+
+The law of this room: the address is announced only once requests are answered at it.
+"""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import uvicorn
+
+from taskstore.errors import StoreError
+from taskstore.server.clock import Clock
+from taskstore.server.engine import Engine
+from taskstore.server.http import App
+from taskstore.server.sqlite import SqliteStorage
+from taskstore.server.storage import Storage
+
+DRAIN_SECONDS: Final = 30
+"""How long requests under way may take after the signal to stop."""
+BACKLOG: Final = 2048
+"""How many connections may wait to be accepted."""
+
+
+def open_storage(store: str, *, clock: Clock | None = None) -> Storage:
+    """The storage that `store` names: a file for SQLite, or `:memory:`.
+
+    Raises:
+        StoreError: it cannot be used; the message says why and what to do.
+    """
+    if "://" in store:
+        raise StoreError(f"{store.split('://')[0]}:// is no kind of store; give the path of a file, or :memory:")
+    return SqliteStorage(store, clock=clock)
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8048,
+    store: str = "taskstore.db",
+    token: str | None = None,
+    access_log: bool = False,
+) -> int:
+    """Run a server until SIGTERM or Ctrl-C, finish what is in flight, and return the exit code.
+
+    The first line on standard output is `serving http://HOST:PORT`, once requests are answered there.
+
+    Args:
+        host: The address to listen at. Any other than a loopback address needs a token.
+        port: The port; 0 takes a free one.
+        store: The file that holds the tasks, made if it is missing; or `:memory:`.
+        token: What requests have to carry as `Authorization: Bearer TOKEN`; None for no check.
+        access_log: Whether to write a line for each request to standard error.
+
+    Returns:
+        0 after a signal; 1 if the storage failed while it ran.
+
+    Raises:
+        StoreError: the server cannot start; the message says why and what to do.
+    """
+    if token is None and not _is_loopback(host):
+        raise StoreError(
+            f"{host} can be reached from other machines, and whoever reaches a server can change its tasks: "
+            "set TASKSTORE_TOKEN to a secret that clients have to send, or listen at 127.0.0.1"
+        )
+    listener = bound(host, port)
+    with listener:
+        running = RunningServer(open_storage(store), listener, token=token, access_log=access_log)
+        running.on_start = lambda: print(f"serving {running.url}", flush=True)
+        return running.run(signals=True)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address and not yet listening.
+
+    Raises:
+        StoreError: the address cannot be had.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        hint = "; is another server running there? --port 0 takes a free port" if port else ""
+        raise StoreError(f"cannot listen at {host} port {port}: {error.strerror or error}{hint}") from error
+    return listener
+
+
+class RunningServer:
+    """A server over a storage and a bound socket, which it closes when it is done."""
+
+    def __init__(
+        self, storage: Storage, listener: socket.socket, *, token: str | None = None, access_log: bool = False
+    ) -> None:
+        host, port = listener.getsockname()[:2]
+        self.url: Final = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.on_start: Callable[[], None] = lambda: None
+        self._storage = storage
+        self._listener = listener
+        self._token = token
+        self._access_log = access_log
+        self._uvicorn: _Uvicorn | None = None
+        self._failed = False
+
+    def run(self, *, signals: bool = False) -> int:
+        """Answer requests until `stop` is called or, with `signals`, SIGTERM or Ctrl-C comes; 1 after a failure."""
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._serve(signals))
+        return int(self._failed)
+
+    async def _serve(self, signals: bool) -> None:
+        engine = Engine(self._storage, on_failure=self._fail)
+        try:
+            config = uvicorn.Config(
+                App(engine, token=self._token),
+                lifespan="off",
+                log_level="info" if self._access_log else "warning",
+                access_log=self._access_log,
+                server_header=False,
+                ws="none",
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+            )
+            self._uvicorn = _Uvicorn(config, self.on_start, signals)
+            await self._uvicorn.serve(sockets=[self._listener])
+        finally:
+            await engine.close()
+
+    def _fail(self) -> None:
+        self._failed = True
+        print("taskstore: the storage failed, and what it holds is unknown; stopping", file=sys.stderr)
+        self.stop()
+
+    def stop(self) -> None:
+        """Finish what is under way and end `run`; may be called from any thread."""
+        if self._uvicorn:
+            self._uvicorn.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server, except that it says when it is ready, and that a signal ends it with a clean exit."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], signals: bool) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+        self._signals = signals
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would raise the signal once more after the shutdown and so die of it.
+        before = {}
+        if self._signals:
+            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    with suppress(ImportError):  # There is none for Windows.
+        import uvloop
+
+        return uvloop.new_event_loop
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

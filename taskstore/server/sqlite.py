@@ -1,0 +1,273 @@
+"""Keeps tasks in one SQLite file, on one machine; the only SQL besides postgres.py.
+
+**Durable**: write-ahead log with `synchronous=FULL`, so a commit returns after the fsync. SQLite before 3.51.3 can
+corrupt a file in WAL mode when a checkpoint meets a commit; apsw brings its own SQLite, and an old one is refused.
+
+**One writer**: a lock beside the file keeps a second server away. In this process one connection writes; others read,
+each a snapshot of its own, without ever holding up the writer.
+"""
+
+import random
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import suppress
+from itertools import count, islice
+from typing import Any, Final, Literal
+
+import apsw
+from filelock import FileLock, Timeout
+
+from taskstore.errors import StoreError
+from taskstore.server.clock import Clock, SteadyClock
+from taskstore.server.messages import Task
+from taskstore.server.rules import Change, Seen, Wanted
+from taskstore.server.storage import PAGE, WINDOW, CommitError
+
+MEMORY: Final = ":memory:"
+"""The name of a store that lives in memory, for tests, and is gone when it is closed."""
+
+_OLDEST_SQLITE: Final = (3, 51, 3)
+_APPLICATION_ID: Final = 0x7461736B  # "task", so that `file` and we can tell a store from any other SQLite file.
+_SCHEMA: Final = 1
+_BUSY_MS: Final = 2_000
+_CACHE_KIB: Final = 32_768
+
+_CREATE: Final = f"""
+    CREATE TABLE task (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        data TEXT NOT NULL,
+        available INTEGER NOT NULL,
+        owner INTEGER NOT NULL
+    ) STRICT;
+    -- Serves claims and listings. The id, which SQLite appends to every index, makes the order of both total.
+    CREATE INDEX task_available ON task (name, available);
+    -- One row, written with every commit: ids and time never go back, not even when the newest tasks are deleted.
+    CREATE TABLE store (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        last_id INTEGER NOT NULL,
+        now INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO store VALUES (1, 0, 0);
+    PRAGMA application_id = {_APPLICATION_ID};
+    PRAGMA user_version = {_SCHEMA};
+"""
+_TASK: Final = "SELECT id, name, data, available, owner FROM task WHERE id = ?"
+_CLAIMABLE: Final = "SELECT id FROM task WHERE name = ? AND available <= ? ORDER BY available, id LIMIT ?"
+_GROUP: Final = """
+    SELECT id, name, data, available, owner FROM task
+    WHERE name = ? AND available <= ? ORDER BY available, id LIMIT ?
+"""
+# Steps from each name to the next one in the index, so the cost depends on the number of groups, not of tasks.
+_GROUPS: Final = """
+    WITH RECURSIVE found (name) AS (
+        SELECT min(name) FROM task
+        UNION ALL
+        SELECT (SELECT min(name) FROM task WHERE name > found.name) FROM found WHERE found.name IS NOT NULL
+    )
+    SELECT name FROM found WHERE name IS NOT NULL
+"""
+_INSERT: Final = "INSERT INTO task (id, name, data, available, owner) VALUES (?, ?, ?, ?, ?)"
+_DELETE: Final = "DELETE FROM task WHERE id = ?"
+_END_OF_TIME: Final = 2**63 - 1
+
+
+class SqliteStorage:
+    """A storage in the file `path`, made if it is missing, or in memory.
+
+    Args:
+        path: The file, or `:memory:`.
+        clock: For tests: what time it is, in nanoseconds since the epoch.
+
+    Raises:
+        StoreError: the file cannot be used; the message says why and what to do.
+    """
+
+    def __init__(self, path: str, *, clock: Clock | None = None) -> None:
+        if apsw.SQLITE_VERSION_NUMBER < 1_000_000 * _OLDEST_SQLITE[0] + 1_000 * _OLDEST_SQLITE[1] + _OLDEST_SQLITE[2]:
+            raise StoreError(f"SQLite {apsw.sqlite_lib_version()} can corrupt files: pip install --upgrade apsw")
+        self._path = path
+        self.waits: Final[Literal["never", "commit"]] = "never" if path == MEMORY else "commit"
+        self._lock = None if path == MEMORY else _locked(path)
+        self._idle: list[apsw.Connection] = []
+        self._random = random.Random()
+        try:
+            self._writer = _opened(path)
+            self._write = self._writer.cursor()
+            _prepared(self._writer, path)
+            state: Any = self._write.execute("SELECT last_id, now FROM store").fetchall()[0]
+            self._reader = self._writer if path == MEMORY else _opened(path, readonly=True)
+        except BaseException as error:
+            self._unlock()
+            if isinstance(error, apsw.Error):
+                raise StoreError(_explained(error, path)) from error
+            raise
+        self._last_id: int = state[0]
+        self.clock: Clock = clock or SteadyClock(not_before=state[1])
+
+    def begin(self, wanted: Wanted) -> "_Transaction":
+        """Start a transaction and read what `wanted` names."""
+        try:
+            self._write.execute("BEGIN IMMEDIATE")
+            try:
+                return _Transaction(self, self._seen(wanted))
+            except BaseException:
+                self.rollback()
+                raise
+        except apsw.Error as error:
+            raise CommitError(_explained(error, self._path), applied=False) from error
+
+    def _seen(self, wanted: Wanted) -> Seen:
+        now = self.clock()
+        claimable = {group: self._claimable(group, now, n) for group, n in wanted.claims.items()}
+        return Seen(now, self._tasks(self._write, wanted.ids), claimable, count(self._last_id + 1))
+
+    def _claimable(self, group: str, now: int, claims: int) -> list[Task]:
+        first = [id for (id,) in self._write.execute(_CLAIMABLE, (group, now, WINDOW + claims - 1))]
+        chosen = self._random.sample(first, min(claims, len(first)))
+        return list(self._tasks(self._write, chosen).values())
+
+    @staticmethod
+    def _tasks(cursor: apsw.Cursor, ids: Collection[int]) -> dict[int, Task]:
+        if not ids:
+            return {}
+        rows: Any = cursor.executemany(_TASK, [(id,) for id in ids])
+        return {row[0]: Task(*row) for row in rows}
+
+    def commit(self, now: int, change: Change) -> None:
+        """Write `change` and make it durable. For the transaction only."""
+        last_id = max((task.id for task in change.made), default=self._last_id)
+        try:
+            if change.gone:
+                self._write.executemany(_DELETE, [(id,) for id in change.gone])
+            if change.made:
+                self._write.executemany(_INSERT, [(t.id, t.group, t.data, t.available, t.owner) for t in change.made])
+            self._write.execute("UPDATE store SET last_id = ?, now = ?", (last_id, now))
+            self._write.execute("COMMIT")
+        except apsw.Error as error:
+            self.rollback()
+            # A full disk is found out before anything is synced; after a failed sync nobody knows what is on disk.
+            applied = False if isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.BusyError) else None
+            raise CommitError(_explained(error, self._path), applied=applied) from error
+        self._last_id = last_id
+
+    def rollback(self) -> None:
+        """Undo what the transaction did. For the transaction only."""
+        with suppress(apsw.Error):
+            if self._writer.in_transaction:
+                self._write.execute("ROLLBACK")
+
+    def tasks(self, ids: Collection[int]) -> Mapping[int, Task]:
+        """Those of `ids` that exist, all read at one instant."""
+        if len(ids) < 2:
+            return self._tasks(self._reader.cursor(), ids)
+        found: Mapping[int, Task] = {}
+        with self._reader:
+            found = self._tasks(self._reader.cursor(), ids)
+        return found
+
+    def group(self, name: str, *, limit: int, owned: bool) -> Generator[list[Task], None, None]:
+        """The tasks of a group at one instant, in pages, ordered by available time and id."""
+        until = _END_OF_TIME if owned else self.clock()
+        connection = self._borrowed()
+        try:
+            rows: Iterator[Any] = connection.execute(_GROUP, (name, until, limit or -1))
+            if connection is self._writer:
+                rows = iter(list(rows))  # There are no snapshots within one connection.
+            while page := [Task(*row) for row in islice(rows, PAGE)]:
+                yield page
+        finally:
+            self._returned(connection)
+
+    def groups(self) -> list[str]:
+        """The names of all groups that have a task, sorted by code point."""
+        connection = self._borrowed()
+        try:
+            return [name for (name,) in connection.execute(_GROUPS)]
+        finally:
+            self._returned(connection)
+
+    def close(self) -> None:
+        """Fold the log into the file, close it and let other processes have it."""
+        for connection in self._idle:
+            connection.close()
+        if self._reader is not self._writer:
+            self._reader.close()
+        self._writer.close()
+        self._unlock()
+
+    def _borrowed(self) -> apsw.Connection:
+        if self._path == MEMORY:
+            return self._writer
+        return self._idle.pop() if self._idle else _opened(self._path, readonly=True)
+
+    def _returned(self, connection: apsw.Connection) -> None:
+        if connection is not self._writer:
+            self._idle.append(connection)
+
+    def _unlock(self) -> None:
+        if self._lock:
+            self._lock.release()
+
+
+class _Transaction:
+    def __init__(self, storage: SqliteStorage, seen: Seen) -> None:
+        self._storage = storage
+        self.seen = seen
+
+    def commit(self, change: Change) -> None:
+        self._storage.commit(self.seen.now, change)
+
+    def rollback(self) -> None:
+        self._storage.rollback()
+
+
+def _locked(path: str) -> FileLock:
+    lock = FileLock(f"{path}-lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise StoreError(f"another server has {path} open; stop it, or give this one a file of its own") from None
+    except OSError as error:
+        raise StoreError(f"cannot use {path}: {error.strerror or error}") from error
+    return lock
+
+
+def _opened(path: str, *, readonly: bool = False) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(path, flags=flags)
+    connection.set_busy_timeout(_BUSY_MS)
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB // (8 if readonly else 1)}")
+    return connection
+
+
+def _prepared(connection: apsw.Connection, path: str) -> None:
+    """Set the file up as a store, or make sure that it is one that we can read."""
+    application, schema = connection.pragma("application_id"), connection.pragma("user_version")
+    if application == 0 and schema == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
+        connection.pragma("journal_mode", "wal")
+        with connection:
+            connection.execute(_CREATE)
+    elif application != _APPLICATION_ID:
+        raise StoreError(f"{path} is an SQLite file of another program; choose another name for the store")
+    elif schema > _SCHEMA:
+        raise StoreError(
+            f"{path} was written by a newer taskstore (schema {schema}, this one knows {_SCHEMA}): upgrade"
+        )
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+
+
+_EXPLANATIONS: Final[list[tuple[type[apsw.Error], str]]] = [
+    (apsw.FullError, "the disk of {path} is full; make room, nothing is lost"),
+    (apsw.ReadOnlyError, "{path} cannot be written; check its permissions and its file system"),
+    (apsw.CantOpenError, "cannot open {path}; does its directory exist, and may it be written?"),
+    (apsw.NotADBError, "{path} is not a store; choose another name, or restore a backup"),
+    (apsw.CorruptError, "{path} is damaged; restore a backup"),
+    (apsw.BusyError, "another process has locked {path}; end it, or try again"),
+    (apsw.IOError, "the disk of {path} is failing"),
+]
+
+
+def _explained(error: apsw.Error, path: str) -> str:
+    what = next((text for kind, text in _EXPLANATIONS if isinstance(error, kind)), "cannot use {path}")
+    return f"{what.format(path=path)} ({error})"

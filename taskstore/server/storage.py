@@ -1,0 +1,100 @@
+"""The contract of a storage: six verbs, and what each one promises.
+
+A storage keeps tasks and knows no rules; it stores what `rules.decide` decided. Everything it promises is tested by
+tests/server/test_storage.py, once for every storage there is.
+
+**Isolation.** From `begin` to `commit` nothing that was `seen` can change by other hands, nor can a task that the
+batch named and that did not exist come to be. Transactions therefore have the effect of running one after the other,
+in the order of their commits, and every read sees all commits that were answered before it began.
+
+**Durability.** When `commit` returns, the change is on disk. When it raises `CommitError`, its `applied` says whether
+the change is certainly absent (False) or may be there (None); after the latter the storage must not be used again.
+
+**Ids** are given out in ascending order and never twice, whatever crashes or restarts happen in between.
+"""
+
+from collections.abc import Collection, Generator, Mapping
+from typing import Literal, Protocol
+
+from taskstore.errors import StoreError
+from taskstore.server.messages import Task
+from taskstore.server.rules import Change, Seen, Wanted
+
+PAGE = 256
+"""How many tasks a page of a listing holds: few enough that one page never holds up the requests beside it."""
+WINDOW = 32
+"""A claim chooses at random among this many of the tasks that have been available for longest.
+
+A choice among all would cost a second index; a choice of the very first would make all claimers meet at one task.
+"""
+
+
+class CommitError(StoreError):
+    """A change could not be made durable: the disk is full or failing, or the database went away."""
+
+    def __init__(self, message: str, *, applied: bool | None) -> None:
+        super().__init__(message)
+        self.applied = applied
+
+
+class Transaction(Protocol):
+    """One batch, from reading to writing."""
+
+    @property
+    def seen(self) -> Seen:
+        """What the batch asked for, as of now."""
+        ...
+
+    def commit(self, change: Change) -> None:
+        """Make `change` durable, all of it.
+
+        Raises:
+            CommitError: it could not be done.
+        """
+        ...
+
+    def rollback(self) -> None:
+        """End the transaction without a change. Never raises."""
+        ...
+
+
+class Storage(Protocol):
+    """Where tasks are kept."""
+
+    @property
+    def waits(self) -> Literal["never", "commit", "always"]:
+        """Which verbs may wait for something, so that they do not belong on an event loop.
+
+        Never: all is in memory. Commit: for the disk; the others are quick, except listings. Always: for a network.
+        """
+        ...
+
+    def begin(self, wanted: Wanted) -> Transaction:
+        """Start a transaction and read what `wanted` names.
+
+        Raises:
+            CommitError: the store cannot take changes now.
+        """
+        ...
+
+    def tasks(self, ids: Collection[int]) -> Mapping[int, Task]:
+        """Those of `ids` that exist, all read at one instant."""
+        ...
+
+    def group(self, name: str, *, limit: int, owned: bool) -> Generator[list[Task], None, None]:
+        """The tasks of a group at one instant, in pages, ordered by available time and id.
+
+        Args:
+            name: The group.
+            limit: At most this many; 0 for no limit.
+            owned: Also those that are not available now.
+        """
+        ...
+
+    def groups(self) -> list[str]:
+        """The names of all groups that have a task, sorted by code point."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. The storage cannot be used afterwards."""
+        ...
