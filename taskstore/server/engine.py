@@ -84,16 +84,17 @@ class Engine:
         transaction = self._storage.begin(wanted(requests))
         try:
             outcomes, change = decide(requests, transaction.seen)
+            transaction.write(change)
         except BaseException:
             transaction.rollback()
             raise
         if not change:
             transaction.rollback()
         elif self._storage.waits == "never":
-            transaction.commit(change)
+            transaction.commit()
         else:
             # Only the commit waits for the disk. In a thread of its own it leaves the loop free to read requests.
-            await asyncio.get_running_loop().run_in_executor(self._committer, transaction.commit, change)
+            await asyncio.get_running_loop().run_in_executor(self._committer, transaction.commit)
         return outcomes
 
     async def tasks(self, ids: Sequence[int]) -> list[Task | None]:

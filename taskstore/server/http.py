@@ -46,6 +46,8 @@ _R = TypeVar("_R", Update, Claim)
 
 MAX_BODY: Final = 16 << 20
 """The most bytes of a request's body."""
+MAX_DRAINED: Final = 4 * MAX_BODY
+"""The most bytes of a body that are read at all, so that who sent too much is told so."""
 MAX_IDS: Final = 16_000
 """The most characters of the list of ids in a path."""
 BODY_SECONDS: Final = 30.0
@@ -56,6 +58,8 @@ STALL_SECONDS: Final = 30.0
 _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM: Final = (b"content-type", b"application/problem+json")
 _HALF_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_CLOSE: Final = (b"connection", b"close")
+_NO_ID: Final = 0
 _FORM: Final = b"application/x-www-form-urlencoded"
 _YES_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -175,37 +179,39 @@ def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | No
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    length = _header(scope["headers"], b"content-length")
-    if length is not None and int(length) > MAX_BODY:
+    length = int(_header(scope["headers"], b"content-length") or 0)
+    if length > MAX_DRAINED:
         raise _too_large()
     message = await receive()
-    if not message.get("more_body"):
+    if not message.get("more_body") and length <= MAX_BODY:
         body: bytes = message.get("body", b"")
         return body
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _rest_of_body(message.get("body", b""), receive)
+            return await _long_body(message, receive)
     except TimeoutError:
-        raise _Refused(400, f"the body did not arrive within {BODY_SECONDS:.0f} s", (b"connection", b"close")) from None
+        raise _Refused(400, f"the body did not arrive within {BODY_SECONDS:.0f} s", _CLOSE) from None
 
 
-async def _rest_of_body(first: bytes, receive: Receive) -> bytes:
-    chunks, size, more = [first], len(first), True
-    while more:
-        message = await receive()
+async def _long_body(message: MutableMapping[str, Any], receive: Receive) -> bytes:
+    # A body that is too long is read on for a while and thrown away: a client that is still sending when the
+    # connection is closed never sees the answer that tells it why.
+    chunks, size = [], 0
+    while True:
         if message["type"] == "http.disconnect":
-            raise _Refused(400, "the body ended early")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > MAX_BODY:
+            raise _Refused(400, "the body ended early", _CLOSE)
+        size += len(message.get("body", b""))
+        if size <= MAX_BODY:
+            chunks.append(message.get("body", b""))
+        if size > MAX_DRAINED or (size > MAX_BODY and not message.get("more_body")):
             raise _too_large()
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+        message = await receive()
 
 
 def _too_large() -> _Refused:
-    detail = f"a body has at most {MAX_BODY} bytes; make several requests of it"
-    return _Refused(413, detail, (b"connection", b"close"))
+    return _Refused(413, f"a body has at most {MAX_BODY} bytes; make several requests of it", _CLOSE)
 
 
 def _read_request(body: bytes, scope: Scope, decode: Callable[[bytes], _R], operation: str) -> _R:
@@ -223,9 +229,9 @@ def _read_request(body: bytes, scope: Scope, decode: Callable[[bytes], _R], oper
     if not body:
         raise _Refused(400, "there is no body")
     try:
-        return decode(body)
+        return _decoded(body, decode)
     except msgspec.ValidationError as error:
-        return _read_slowly(body, decode, error)
+        raise _Refused(422, str(error).replace("`", "")) from None
     except UnicodeDecodeError as error:
         raise _Refused(400, f"the body is not UTF-8: {error.reason}") from None
     except msgspec.DecodeError as error:
@@ -234,15 +240,16 @@ def _read_request(body: bytes, scope: Scope, decode: Callable[[bytes], _R], oper
         raise _Refused(400, "the body is nested too deeply") from None
 
 
-def _read_slowly(body: bytes, decode: Callable[[bytes], _R], error: msgspec.ValidationError) -> _R:
-    """Once more, with JSON Schema's notion of an integer: 1.0 is one, which the decoder does not believe."""
+def _decoded(body: bytes, decode: Callable[[bytes], _R]) -> _R:
     try:
-        plain = loads(body, parse_float=_integer_if_whole)
-        return decode(dumps(plain, allow_nan=False).encode())
-    except msgspec.ValidationError as precise:
-        raise _Refused(422, str(precise).replace("`", "")) from None
-    except (RecursionError, ValueError):
-        raise _Refused(422, str(error).replace("`", "")) from None
+        return decode(body)
+    except msgspec.ValidationError as error:
+        # By JSON Schema 1.0 is an integer, which the decoder does not believe: try again with such numbers rewritten.
+        try:
+            plain = dumps(loads(body, parse_float=_integer_if_whole), allow_nan=False).encode()
+        except (RecursionError, ValueError):
+            raise error from None
+        return decode(plain)
 
 
 def _integer_if_whole(text: str) -> int | float:
@@ -281,7 +288,7 @@ def _ids(text: str) -> list[int]:
             422,
             f"ids are integers of 64 bits, separated by commas, in at most {MAX_IDS} characters; not {text[:50]!r}",
         )
-    return [id for id in ids if id is not None]
+    return [id if id in INT64 else _NO_ID for id in ids if id is not None]
 
 
 def _whole(text: str) -> int | None:

@@ -34,7 +34,8 @@ def open_storage(store: str, *, clock: Clock | None = None) -> Storage:
         StoreError: it cannot be used; the message says why and what to do.
     """
     if "://" in store:
-        raise StoreError(f"{store.split('://')[0]}:// is no kind of store; give the path of a file, or :memory:")
+        kind = store.partition("://")[0]
+        raise StoreError(f"{kind}:// is no kind of store; give the path of a file, or :memory:")
     return SqliteStorage(store, clock=clock)
 
 
@@ -123,6 +124,7 @@ class RunningServer:
                 log_level="info" if self._access_log else "warning",
                 access_log=self._access_log,
                 server_header=False,
+                proxy_headers=False,
                 ws="none",
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=DRAIN_SECONDS,

@@ -11,6 +11,7 @@ import random
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import suppress
 from itertools import count, islice
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import apsw
@@ -31,7 +32,7 @@ _SCHEMA: Final = 1
 _BUSY_MS: Final = 2_000
 _CACHE_KIB: Final = 32_768
 
-_CREATE: Final = f"""
+_CREATE: Final = """
     CREATE TABLE task (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -48,8 +49,6 @@ _CREATE: Final = f"""
         now INTEGER NOT NULL
     ) STRICT;
     INSERT INTO store VALUES (1, 0, 0);
-    PRAGMA application_id = {_APPLICATION_ID};
-    PRAGMA user_version = {_SCHEMA};
 """
 _TASK: Final = "SELECT id, name, data, available, owner FROM task WHERE id = ?"
 _CLAIMABLE: Final = "SELECT id FROM task WHERE name = ? AND available <= ? ORDER BY available, id LIMIT ?"
@@ -83,13 +82,13 @@ class SqliteStorage:
     """
 
     def __init__(self, path: str, *, clock: Clock | None = None) -> None:
-        if apsw.SQLITE_VERSION_NUMBER < 1_000_000 * _OLDEST_SQLITE[0] + 1_000 * _OLDEST_SQLITE[1] + _OLDEST_SQLITE[2]:
+        if 1_000_000 * _OLDEST_SQLITE[0] + 1_000 * _OLDEST_SQLITE[1] + _OLDEST_SQLITE[2] > apsw.SQLITE_VERSION_NUMBER:
             raise StoreError(f"SQLite {apsw.sqlite_lib_version()} can corrupt files: pip install --upgrade apsw")
-        self._path = path
+        self.path = path
         self.waits: Final[Literal["never", "commit"]] = "never" if path == MEMORY else "commit"
         self._lock = None if path == MEMORY else _locked(path)
         self._idle: list[apsw.Connection] = []
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311 - it spreads claimers, it keeps no secret.
         try:
             self._writer = _opened(path)
             self._write = self._writer.cursor()
@@ -114,7 +113,7 @@ class SqliteStorage:
                 self.rollback()
                 raise
         except apsw.Error as error:
-            raise CommitError(_explained(error, self._path), applied=False) from error
+            raise CommitError(_explained(error, self.path), applied=False) from error
 
     def _seen(self, wanted: Wanted) -> Seen:
         now = self.clock()
@@ -133,8 +132,8 @@ class SqliteStorage:
         rows: Any = cursor.executemany(_TASK, [(id,) for id in ids])
         return {row[0]: Task(*row) for row in rows}
 
-    def commit(self, now: int, change: Change) -> None:
-        """Write `change` and make it durable. For the transaction only."""
+    def write(self, now: int, change: Change) -> None:
+        """Write `change`. For the transaction only."""
         last_id = max((task.id for task in change.made), default=self._last_id)
         try:
             if change.gone:
@@ -142,13 +141,22 @@ class SqliteStorage:
             if change.made:
                 self._write.executemany(_INSERT, [(t.id, t.group, t.data, t.available, t.owner) for t in change.made])
             self._write.execute("UPDATE store SET last_id = ?, now = ?", (last_id, now))
+        except apsw.Error as error:
+            raise self._uncommitted(error) from error
+        self._last_id = last_id
+
+    def commit(self) -> None:
+        """Make durable what was written. For the transaction only."""
+        try:
             self._write.execute("COMMIT")
         except apsw.Error as error:
-            self.rollback()
-            # A full disk is found out before anything is synced; after a failed sync nobody knows what is on disk.
-            applied = False if isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.BusyError) else None
-            raise CommitError(_explained(error, self._path), applied=applied) from error
-        self._last_id = last_id
+            raise self._uncommitted(error) from error
+
+    def _uncommitted(self, error: apsw.Error) -> CommitError:
+        self.rollback()
+        # A full disk is found out before anything is synced; after a failed sync nobody knows what is on disk.
+        applied = False if isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.BusyError) else None
+        return CommitError(_explained(error, self.path), applied=applied)
 
     def rollback(self) -> None:
         """Undo what the transaction did. For the transaction only."""
@@ -196,9 +204,9 @@ class SqliteStorage:
         self._unlock()
 
     def _borrowed(self) -> apsw.Connection:
-        if self._path == MEMORY:
+        if self.path == MEMORY:
             return self._writer
-        return self._idle.pop() if self._idle else _opened(self._path, readonly=True)
+        return self._idle.pop() if self._idle else _opened(self.path, readonly=True)
 
     def _returned(self, connection: apsw.Connection) -> None:
         if connection is not self._writer:
@@ -214,14 +222,19 @@ class _Transaction:
         self._storage = storage
         self.seen = seen
 
-    def commit(self, change: Change) -> None:
-        self._storage.commit(self.seen.now, change)
+    def write(self, change: Change) -> None:
+        self._storage.write(self.seen.now, change)
+
+    def commit(self) -> None:
+        self._storage.commit()
 
     def rollback(self) -> None:
         self._storage.rollback()
 
 
 def _locked(path: str) -> FileLock:
+    if not Path(path).parent.is_dir():
+        raise StoreError(f"cannot use {path}: its directory does not exist; make it first")
     lock = FileLock(f"{path}-lock")
     try:
         lock.acquire(blocking=False)
@@ -247,6 +260,8 @@ def _prepared(connection: apsw.Connection, path: str) -> None:
         connection.pragma("journal_mode", "wal")
         with connection:
             connection.execute(_CREATE)
+            connection.pragma("application_id", _APPLICATION_ID)
+            connection.pragma("user_version", _SCHEMA)
     elif application != _APPLICATION_ID:
         raise StoreError(f"{path} is an SQLite file of another program; choose another name for the store")
     elif schema > _SCHEMA:

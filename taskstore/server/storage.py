@@ -45,11 +45,19 @@ class Transaction(Protocol):
         """What the batch asked for, as of now."""
         ...
 
-    def commit(self, change: Change) -> None:
-        """Make `change` durable, all of it.
+    def write(self, change: Change) -> None:
+        """Write `change`, so that `commit` has only to make it durable.
 
         Raises:
-            CommitError: it could not be done.
+            CommitError: it could not be done; the transaction has ended.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Make durable what was written, all of it.
+
+        Raises:
+            CommitError: it could not be done; the transaction has ended.
         """
         ...
 

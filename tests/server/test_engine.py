@@ -1,0 +1,166 @@
+"""The engine: what shares a transaction, who fails with whom, and what happens when the disk does."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskstore.server import open_storage
+from taskstore.server.engine import MAX_BATCH, Engine
+from taskstore.server.messages import Claim, Outcome, TaskAdd, Update
+from taskstore.server.rules import Wanted
+from taskstore.server.sqlite import SqliteStorage
+from taskstore.server.storage import CommitError, Transaction
+
+ME = 1000
+
+
+class Watched(SqliteStorage):
+    """A storage that counts its commits, holds them up at will, and fails when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.commits = 0
+        self.go = threading.Event()
+        self.go.set()
+        self.failure: Exception | None = None
+
+    def commit(self) -> None:
+        assert self.go.wait(30)
+        if self.failure:
+            self.rollback()
+            raise self.failure
+        self.commits += 1
+        super().commit()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Watched:
+    return Watched(tmp_path / "store.db")
+
+
+def run(storage: SqliteStorage, body: Callable[[Engine], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def main() -> None:
+        engine = Engine(storage, **options)
+        try:
+            await body(engine)
+        finally:
+            await engine.close()
+
+    asyncio.run(main())
+
+
+def add(data: str = "") -> Update:
+    return Update(ME, [TaskAdd("g", data)])
+
+
+def test_requests_that_arrive_while_a_batch_commits_share_the_next_commit(storage: Watched) -> None:
+    async def body(engine: Engine) -> None:
+        storage.go.clear()
+        first = asyncio.create_task(engine.apply(add()))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(engine.apply(add())) for _ in range(50)]
+        await asyncio.sleep(0)
+        storage.go.set()
+        await asyncio.gather(first, *others)
+        assert storage.commits == 2
+
+    run(storage, body)
+
+
+def test_no_batch_grows_beyond_its_bound(storage: Watched) -> None:
+    async def body(engine: Engine) -> None:
+        await asyncio.gather(*[engine.apply(add()) for _ in range(2 * MAX_BATCH + 1)])
+        assert storage.commits == 3
+
+    run(storage, body)
+
+
+def test_what_changes_nothing_costs_no_commit(storage: Watched) -> None:
+    async def body(engine: Engine) -> None:
+        assert await engine.apply(Claim(ME, "none", 1)) == Outcome()
+        assert (await engine.apply(Update(ME, deletes=[5]))).error is not None
+        assert storage.commits == 0
+
+    run(storage, body)
+
+
+def test_a_request_that_meets_a_fault_of_ours_fails_alone(storage: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = SqliteStorage.begin
+
+    def faulty(self: SqliteStorage, wanted: Wanted) -> Transaction:
+        if 666 in wanted.ids:
+            raise ZeroDivisionError("planted")
+        return begin(self, wanted)
+
+    monkeypatch.setattr(SqliteStorage, "begin", faulty)
+
+    async def body(engine: Engine) -> None:
+        good, bad, other = await asyncio.gather(
+            engine.apply(add("a")), engine.apply(Update(ME, deletes=[666])), engine.apply(add("b")),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert isinstance(bad, ZeroDivisionError)
+        assert isinstance(good, Outcome)
+        assert isinstance(other, Outcome)
+        assert [task.data for task in (*good.tasks, *other.tasks)] == ["a", "b"]
+
+    run(storage, body)
+
+
+def test_a_client_that_went_away_leaves_its_neighbours_alone(storage: Watched) -> None:
+    async def body(engine: Engine) -> None:
+        storage.go.clear()
+        gone, stays = (asyncio.create_task(engine.apply(add(data))) for data in ("gone", "stays"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        storage.go.set()
+        assert (await stays).tasks[0].data == "stays"
+
+    run(storage, body)
+
+
+def test_a_full_disk_is_reported_and_over_when_there_is_room_again(storage: Watched) -> None:
+    async def body(engine: Engine) -> None:
+        storage.failure = CommitError("disk full", applied=False)
+        with pytest.raises(CommitError, match="disk full"):
+            await engine.apply(add("lost"))
+        storage.failure = None
+        done = await engine.apply(add("kept"))
+        assert await engine.tasks([done.tasks[0].id]) == done.tasks
+        assert [task.data async for page in engine.group("g", limit=0, owned=True) for task in page] == ["kept"]
+
+    run(storage, body)
+
+
+def test_after_a_commit_of_unknown_outcome_nothing_more_is_promised(storage: Watched) -> None:
+    stops: list[None] = []
+
+    async def body(engine: Engine) -> None:
+        storage.failure = CommitError("sync failed", applied=None)
+        results = await asyncio.gather(*[engine.apply(add()) for _ in range(3)], return_exceptions=True)
+        storage.failure = None
+        assert [type(result) for result in results] == [CommitError] * 3
+        with pytest.raises(CommitError, match="sync failed"):
+            await engine.apply(add())
+        assert stops == [None]
+
+    run(storage, body, on_failure=lambda: stops.append(None))
+
+
+def test_closing_finishes_what_is_under_way(storage: Watched) -> None:
+    async def main() -> Outcome:
+        engine = Engine(storage)
+        under_way = asyncio.create_task(engine.apply(add("last")))
+        await asyncio.sleep(0)
+        await engine.close()
+        return await under_way
+
+    [task] = asyncio.run(main()).tasks
+    again = open_storage(storage.path)
+    assert again.tasks([task.id]) == {task.id: task}
+    again.close()
