@@ -5,11 +5,13 @@
 | `UsageError` | no | mend the call |
 | `NotSentError` | no, nothing was sent | repeat it, once the server is there |
 | `TaskResponseError` | no, the store refused | drop the work: somebody else has it |
-| `HTTPError` below 500 | no | mend the request, the address or the credentials |
-| `HTTPError` from 500 on | unknown | read before repeating |
+| `HTTPError` of 300 to 499 | no | mend the request, the address or the credentials |
+| any other `HTTPError` | unknown | read before repeating |
 | `OutcomeUnknownError` | unknown | read before repeating |
 | `AnswerError` | unknown | see what answers there: it does not keep the contract |
 | `StoreError` | - | for whoever runs a server: the store cannot be used |
+
+Where it says unknown, a call that only reads has of course changed nothing: then `applied` is False.
 
 The laws of this room: an error holds data, not only prose; it survives pickling and copying; it never shows a
 credential.
@@ -105,7 +107,8 @@ class TaskResponseError(TaskStoreError):
 class HTTPError(TaskStoreError):
     """The server answered with another status than 200.
 
-    Below 500 nothing was changed. From 500 on (a gateway gave up, the server's disk is full) it is unknown.
+    From 300 to 499 nothing was changed. From 500 on (a gateway gave up, the server's disk is full) it is unknown, and
+    so it is below 300, where the contract knows no other status than 200.
     """
 
     def __init__(self, status: int, *, request: str = "", detail: str = "") -> None:
@@ -115,7 +118,7 @@ class HTTPError(TaskStoreError):
         """Method and address, without credentials."""
         self.detail: Final = detail
         """What the server said about it, shortened."""
-        self.applied = False if status < 500 else None
+        self.applied = False if status in range(300, 500) else None
         super().__init__(": ".join(filter(None, (f"status {status}", request, detail))))
 
 

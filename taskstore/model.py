@@ -36,7 +36,7 @@ def duration_ns(duration: Duration, name: str = "duration") -> int:
     """
     if isinstance(duration, timedelta):
         ns = (duration.days * 86_400 + duration.seconds) * 10**9 + duration.microseconds * 1_000
-    elif isinstance(duration, int) and not isinstance(duration, bool):
+    elif not isinstance(duration, bool) and isinstance(duration, int):
         ns = duration
     else:
         raise UsageError(
@@ -63,7 +63,7 @@ def instant_ns(instant: Instant, name: str = "instant") -> int:
             )
         since = instant - _EPOCH
         ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
-    elif isinstance(instant, int) and not isinstance(instant, bool):
+    elif not isinstance(instant, bool) and isinstance(instant, int):
         ns = instant
     else:
         raise UsageError(
@@ -121,7 +121,7 @@ def checked_id(id: int, name: str = "id") -> int:
     Raises:
         UsageError: it is something else.
     """
-    if not isinstance(id, int) or isinstance(id, bool):
+    if isinstance(id, bool) or not isinstance(id, int):
         raise UsageError(f"{name} has to be an int, not {type(id).__name__}: {id!r:.100}")
     if id not in INT64:
         raise UsageError(f"{name}={id} does not fit 64 bits")
@@ -148,7 +148,8 @@ def _timespec(timespec: int | timedelta | datetime) -> int:
         return delay_timespec(timespec)
     if isinstance(timespec, datetime):
         return instant_timespec(timespec)
-    return instant_ns(timespec, "timespec")
+    ns = instant_ns(timespec, "timespec")
+    return -duration_ns(-ns, "timespec") if ns < 0 else ns
 
 
 @attrs.frozen(repr=False)

@@ -1,0 +1,234 @@
+"""The client, in two colours: what an application calls.
+
+The laws of this room: a method builds its call (`wire`), sends it (`transport`), and does nothing else; the two classes
+have the same methods with the same signatures and differ only by `await`; what a method does is written on the blocking
+one.
+"""
+
+# ruff: noqa: ASYNC109 - both colours take the same arguments
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from taskstore import wire
+from taskstore.identity import ID
+from taskstore.model import Duration, TaskInfo, checked_client_id
+from taskstore.transport import AsyncHTTP, AsyncSender, Auth, Sender, SyncHTTP, Timeout
+from taskstore.wire import TaskRef
+
+
+class HTTPClient:
+    """A task store, reached over HTTP.
+
+    A client keeps connections open: make one for the program, close it at the end, or use it in a `with` statement.
+    Any number of threads may use it at the same time, and it works on in a forked child, with connections and a client
+    id of the child's own.
+
+    Every method takes `timeout`, which for that call replaces the client's own. It raises, beside what it names itself:
+    `UsageError` if an argument makes no sense, `NotSentError` without a connection, `OutcomeUnknownError` without a
+    complete answer, `HTTPError` for another status than 200, `AnswerError` for an answer that does not fit the
+    contract. All of them are a `TaskStoreError`, and their `applied` tells whether anything may have been changed.
+
+    Args:
+        base_url: Where the store is, such as `https://tasks.example.com/prefix`. By default that of `http_client`, or
+            else what the environment variable `TASKSTORE_URL` says, or else `http://127.0.0.1:8048`.
+        client_id: Who this client is to the store, an int32. By default `ID()`, the identity of the process. Clients
+            with the same id may change each other's leased tasks.
+        timeout: How long to wait for each step of a call: for a connection, for sending, for the answer to begin, and
+            for all of it. A `timedelta` or an integer number of nanoseconds; None means for ever. By default 30
+            seconds, or what `http_client` has.
+        headers: Sent with every request.
+        auth: A token (sent as `Authorization: Bearer ...`), a pair of user and password, or what else httpx takes.
+        http_client: An `httpx.Client` to send with, for proxies, certificates and the like. It is not closed with this
+            client, and cannot be used in a forked child.
+
+    Raises:
+        UsageError: An argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        client_id: int | None = None,
+        timeout: Timeout = ...,
+        headers: Mapping[str, str] | None = None,
+        auth: Auth | None = None,
+        http_client: SyncHTTP | None = None,
+    ) -> None:
+        self._client_id = None if client_id is None else checked_client_id(client_id)
+        self._sender = Sender(SyncHTTP, base_url, timeout=timeout, headers=headers, auth=auth, http_client=http_client)
+
+    @property
+    def client_id(self) -> int:
+        """Who this client is to the store: the owner of what it adds, changes and claims."""
+        return ID() if self._client_id is None else self._client_id
+
+    def claim(
+        self, group: str, duration: Duration, depends: Iterable[TaskRef] = (), *, timeout: Timeout = ...
+    ) -> TaskInfo | None:
+        """Take one of the group's available tasks, at random, under a lease.
+
+        Until the lease has run out nobody else can claim, change or delete the task. It then is simply available again.
+
+        Args:
+            group: The group's name.
+            duration: How long the lease shall last from the server's now, a `timedelta` or integer nanoseconds.
+            depends: Tasks, or ids, that have to exist, or nothing is claimed.
+            timeout: In place of the client's own.
+
+        Returns:
+            The task, under a new id; or None if the group has no task that is available.
+
+        Raises:
+            TaskResponseError: A task of `depends` does not exist.
+        """
+        return self._sender.send(wire.claim(self.client_id, group, duration, depends), timeout)
+
+    def group(self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ...) -> list[TaskInfo]:
+        """The tasks of a group that are available, in the order in which they have become so.
+
+        Args:
+            name: The group's name. A group that has no tasks is an empty list.
+            limit: At most this many; 0 means all.
+            owned: Whether to list also what is claimed or delayed.
+            timeout: In place of the client's own.
+        """
+        return self._sender.send(wire.group(name, limit, owned), timeout)
+
+    def groups(self, *, timeout: Timeout = ...) -> list[str]:
+        """The names of all groups that have a task, be it available or not."""
+        return self._sender.send(wire.groups(), timeout)
+
+    def task(self, id: TaskRef, *, timeout: Timeout = ...) -> TaskInfo | None:
+        """The task with this id, or None: no task has it, any more or yet."""
+        return self._sender.send(wire.task(id), timeout)
+
+    def tasks(self, *ids: TaskRef, timeout: Timeout = ...) -> list[TaskInfo | None]:
+        """The tasks with these ids, in their order, and None where there is none.
+
+        Some hundreds of ids are read at one instant. More are asked for in parts, one after the other; `timeout` is
+        for each of them.
+        """
+        return [task for call in wire.tasks(ids) for task in self._sender.send(call, timeout)]
+
+    def update(
+        self,
+        adds: Iterable[TaskInfo] = (),
+        updates: Iterable[TaskInfo] = (),
+        deletes: Iterable[TaskRef] = (),
+        depends: Iterable[TaskRef] = (),
+        *,
+        timeout: Timeout = ...,
+    ) -> list[TaskInfo]:
+        """Add, change and delete tasks in one step, in which all of it happens or nothing.
+
+        Args:
+            adds: New tasks. Their group, data and timespec count.
+            updates: Tasks as they shall be from now on, made by `task.replace(...)`. Their id, data and timespec count.
+            deletes: Tasks, or ids, to delete.
+            depends: Tasks, or ids, that have to exist, or nothing happens.
+            timeout: In place of the client's own.
+
+        Returns:
+            The new tasks, all owned by this client: one for each of `adds`, then one for each of `updates`. The ids
+            that were changed or deleted are gone for ever.
+
+        Raises:
+            TaskResponseError: A task does not exist (any more), or is under the lease of another client. It names
+                them all, and nothing has changed.
+        """
+        return self._sender.send(wire.update(self.client_id, adds, updates, deletes, depends), timeout)
+
+    def close(self) -> None:
+        """Close the connections. Afterwards every call is a `UsageError`; closing once more does nothing."""
+        self._sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"HTTPClient({self._sender.base_url!r}, client_id={self.client_id})"
+
+
+class AsyncHTTPClient:
+    """Async twin of `HTTPClient`: a task store, reached over HTTP, by methods to be awaited.
+
+    It takes the same arguments, save that `http_client` is an `httpx.AsyncClient`. Any number of tasks of one asyncio
+    event loop may use it at the same time; another loop needs a client of its own.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        client_id: int | None = None,
+        timeout: Timeout = ...,
+        headers: Mapping[str, str] | None = None,
+        auth: Auth | None = None,
+        http_client: AsyncHTTP | None = None,
+    ) -> None:
+        self._client_id = None if client_id is None else checked_client_id(client_id)
+        self._sender = AsyncSender(
+            AsyncHTTP, base_url, timeout=timeout, headers=headers, auth=auth, http_client=http_client
+        )
+
+    @property
+    def client_id(self) -> int:
+        """As with `HTTPClient`: who this client is to the store."""
+        return ID() if self._client_id is None else self._client_id
+
+    async def claim(
+        self, group: str, duration: Duration, depends: Iterable[TaskRef] = (), *, timeout: Timeout = ...
+    ) -> TaskInfo | None:
+        """Async twin of `HTTPClient.claim`."""
+        return await self._sender.send(wire.claim(self.client_id, group, duration, depends), timeout)
+
+    async def group(self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ...) -> list[TaskInfo]:
+        """Async twin of `HTTPClient.group`."""
+        return await self._sender.send(wire.group(name, limit, owned), timeout)
+
+    async def groups(self, *, timeout: Timeout = ...) -> list[str]:
+        """Async twin of `HTTPClient.groups`."""
+        return await self._sender.send(wire.groups(), timeout)
+
+    async def task(self, id: TaskRef, *, timeout: Timeout = ...) -> TaskInfo | None:
+        """Async twin of `HTTPClient.task`."""
+        return await self._sender.send(wire.task(id), timeout)
+
+    async def tasks(self, *ids: TaskRef, timeout: Timeout = ...) -> list[TaskInfo | None]:
+        """Async twin of `HTTPClient.tasks`."""
+        return [task for call in wire.tasks(ids) for task in await self._sender.send(call, timeout)]
+
+    async def update(
+        self,
+        adds: Iterable[TaskInfo] = (),
+        updates: Iterable[TaskInfo] = (),
+        deletes: Iterable[TaskRef] = (),
+        depends: Iterable[TaskRef] = (),
+        *,
+        timeout: Timeout = ...,
+    ) -> list[TaskInfo]:
+        """Async twin of `HTTPClient.update`."""
+        return await self._sender.send(wire.update(self.client_id, adds, updates, deletes, depends), timeout)
+
+    async def aclose(self) -> None:
+        """Async twin of `HTTPClient.close`."""
+        await self._sender.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"AsyncHTTPClient({self._sender.base_url!r}, client_id={self.client_id})"

@@ -1,0 +1,360 @@
+"""Between values and the wire: each operation as a call that can be sent, each answer as a value or an error.
+
+The laws of this room: nothing here does I/O, waits, or knows what sends a call, so that both colours of the client use
+the same calls. Requests are built and answers are read by the generated client, so that after a change of openapi.yaml
+the type checker shows what has to follow here. But the generated client believes whatever a server says, and nothing
+here does: an answer fits the contract in every type, or it is an `AnswerError`.
+"""
+
+import html
+import json
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import attrs
+from taskstore_api.api.store.claim import _get_kwargs as claim_request
+from taskstore_api.api.store.group import _get_kwargs as group_request
+from taskstore_api.api.store.groups import _get_kwargs as groups_request
+from taskstore_api.api.store.task import _get_kwargs as task_request
+from taskstore_api.api.store.tasks import _get_kwargs as tasks_request
+from taskstore_api.api.store.update import _get_kwargs as update_request
+from taskstore_api.models import (
+    ClaimRequest,
+    Owned,
+    Problem,
+    Task,
+    TaskAdd,
+    TaskResponse,
+    TaskUpdate,
+    UpdateRequest,
+)
+from taskstore_api.models import TaskResponseError as Refusal
+
+from taskstore.errors import AnswerError, HTTPError, TaskResponseError, TaskStoreError, UsageError
+from taskstore.model import Duration, TaskInfo, checked_group, checked_id, checked_text, duration_ns
+
+T = TypeVar("T")
+E = TypeVar("E", bound=TaskStoreError)
+
+TaskRef: TypeAlias = TaskInfo | int
+"""A task that the store holds, or its id."""
+
+_IDS_LENGTH: Final = 7_000
+"""How many characters of ids one call of `tasks` asks for. The contract allows 16,000, but many a proxy takes no more
+than 8 KiB for the first line of a request."""
+_SHOWN: Final = 300
+"""How many characters of an answer an error shows."""
+_NOT_TEXT: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+@attrs.frozen
+class Answer:
+    """What came back for a call: a complete HTTP response."""
+
+    request: str
+    """Method and address of the call, without credentials, as errors show them."""
+    status: int
+    """The HTTP status."""
+    content_type: str
+    """The Content-Type header, or nothing."""
+    body: bytes
+    """The whole body, decompressed."""
+
+
+@attrs.frozen
+class Call(Generic[T]):
+    """One operation: what to send, and how to read what comes back."""
+
+    request: Mapping[str, Any]
+    """`method`, `url` (from the root of the store), and where needed `params`, `json` and `headers`."""
+    read: Callable[[Any], T]
+    """Turns the JSON value of an answer into a result; a `ValueError` says what does not fit, and where."""
+
+    def result(self, answer: Answer) -> T:
+        """What the answer says.
+
+        Raises:
+            TaskResponseError: The store refused.
+            HTTPError: The status is another one than 200.
+            AnswerError: The answer does not fit the contract.
+        """
+        if answer.status != 200:
+            raise self.failed(HTTPError(answer.status, request=answer.request, detail=_detail(answer)))
+        try:
+            return self.read(json.loads(answer.body.decode()))
+        except (ValueError, RecursionError) as misfit:
+            got = _excerpt(answer.body)
+            message = f"{answer.request}: the answer does not fit the contract: {misfit}; it begins with {got!r}"
+            raise self.failed(AnswerError(f"{message}. Is it a taskstore server that listens there?")) from misfit
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether the call leaves the store as it is, whatever becomes of it."""
+        return bool(self.request["method"] == "get")
+
+    def failed(self, error: E) -> E:
+        """The error itself; it says that nothing was changed if this call only reads."""
+        if self.only_reads:
+            error.applied = False
+        return error
+
+
+def groups() -> Call[list[str]]:
+    """The names of all groups."""
+    return Call(groups_request(), _group_names)
+
+
+def group(name: str, limit: int, owned: bool) -> Call[list[TaskInfo]]:
+    """The tasks of a group; `limit` 0 means all of them.
+
+    Raises:
+        UsageError: An argument is of the wrong type or out of range.
+    """
+    if checked_id(limit, "limit") not in range(2**31):
+        raise UsageError(f"limit={limit} has to be from 0, which means all, to {2**31 - 1}")
+    request = group_request(checked_group(name), limit=limit, owned=Owned.TRUE if owned else Owned.FALSE)
+    if name in {".", ".."}:
+        # HTTP libraries take these for steps in a path, and would call another address.
+        request["url"] = request["url"].replace(".", "%2E")
+    return Call(request, _tasks)
+
+
+def task(id: TaskRef) -> Call[TaskInfo | None]:
+    """The task with this id, or None.
+
+    Raises:
+        UsageError: It is no id.
+    """
+    return Call(task_request(_id_of(id, "id")), _maybe_task)
+
+
+def tasks(ids: Iterable[TaskRef]) -> Iterator[Call[list[TaskInfo | None]]]:
+    """The tasks with these ids, None where there is none: as few calls as can be, whose lists follow each other.
+
+    Raises:
+        UsageError: One of them is no id.
+    """
+    parts: list[list[str]] = []
+    room = 0
+    for id in ids:
+        text = str(_id_of(id, "id"))
+        room -= len(text) + 1
+        if room < 0:
+            parts.append([])
+            room = _IDS_LENGTH - len(text) - 1
+        parts[-1].append(text)
+    return map(_tasks_call, parts)
+
+
+def claim(client_id: int, name: str, duration: Duration, depends: Iterable[TaskRef]) -> Call[TaskInfo | None]:
+    """Take a task of the group `name` under a lease of `duration`.
+
+    Raises:
+        UsageError: An argument is of the wrong type or out of range.
+    """
+    lease_ns = duration_ns(duration)
+    if lease_ns < 0:
+        raise UsageError(f"duration is {lease_ns} ns: a lease cannot end before it begins")
+    body = ClaimRequest(
+        clientid=client_id, group=checked_group(name), duration=lease_ns, depends=_ids_of(depends, "depends")
+    )
+    return Call(claim_request(body=body), _claimed)
+
+
+def update(
+    client_id: int,
+    adds: Iterable[TaskInfo],
+    updates: Iterable[TaskInfo],
+    deletes: Iterable[TaskRef],
+    depends: Iterable[TaskRef],
+) -> Call[list[TaskInfo]]:
+    """Add, change and delete tasks in one step.
+
+    Raises:
+        UsageError: An argument is of the wrong type or out of range.
+    """
+    added = [TaskAdd(group=task.group, data=task.data, duration=task.timespec) for task in _infos(adds, "adds")]
+    updated = [
+        TaskUpdate(id=_id_of(task, "updates"), data=task.data, duration=task.timespec)
+        for task in _infos(updates, "updates")
+    ]
+    body = UpdateRequest(
+        clientid=client_id,
+        adds=added,
+        updates=updated,
+        deletes=_ids_of(deletes, "deletes"),
+        depends=_ids_of(depends, "depends"),
+    )
+    expected = len(added) + len(updated)
+    return Call(update_request(body=body), lambda raw: _sized(_outcome(raw), "$.tasks", expected))
+
+
+# What is asked: arguments, checked before anything is sent.
+
+
+def _listed(items: Iterable[T], name: str) -> list[T]:
+    try:
+        iterator = iter(items)
+    except TypeError:
+        raise UsageError(f"{name} has to be a list, or another iterable, not {reprlib.repr(items)}") from None
+    return list(iterator)
+
+
+def _infos(tasks: Iterable[TaskInfo], name: str) -> list[TaskInfo]:
+    listed = _listed(tasks, name)
+    for task in listed:
+        if not isinstance(task, TaskInfo):
+            raise UsageError(f"{name} takes TaskInfo, not {reprlib.repr(task)}")
+    return listed
+
+
+def _id_of(task: TaskRef, name: str) -> int:
+    if not isinstance(task, TaskInfo):
+        return checked_id(task, name)
+    if task.id == 0:
+        raise UsageError(f"{name}: {task!r} has no id, for it is not stored; take the task that `update` returned")
+    return task.id
+
+
+def _ids_of(tasks: Iterable[TaskRef], name: str) -> list[int]:
+    return [_id_of(task, name) for task in _listed(tasks, name)]
+
+
+def _tasks_call(ids: list[str]) -> Call[list[TaskInfo | None]]:
+    request = tasks_request(",".join(ids))
+    # A comma may stand in a path as it is, and then the address is half as long.
+    request["url"] = request["url"].replace("%2C", ",")
+    return Call(request, lambda raw: _sized(_maybe_tasks(raw), "$", len(ids)))
+
+
+# What is answered: JSON values, checked as they are read.
+
+
+class _Misfit(ValueError):
+    """What does not fit the contract, and where."""
+
+
+def _object(read: Callable[[dict[str, Any]], T], raw: object, where: str) -> T:
+    if not isinstance(raw, dict):
+        raise _Misfit(f"expected an object at {where}, got {reprlib.repr(raw)}")
+    try:
+        return read(raw)
+    except KeyError:
+        pass
+    # The published Go server says "Tasks" where the contract says "tasks", and Go's clients take either.
+    try:
+        return read({key.lower(): value for key, value in raw.items()})
+    except KeyError as missing:
+        raise _Misfit(f"the field {missing} is missing at {where}, in {reprlib.repr(raw)}") from None
+
+
+def _list(raw: object, where: str) -> list[Any]:
+    if raw is None:  # how Go writes an empty list
+        return []
+    if not isinstance(raw, list):
+        raise _Misfit(f"expected a list at {where}, got {reprlib.repr(raw)}")
+    return raw
+
+
+def _sized(items: list[T], where: str, size: int) -> list[T]:
+    if len(items) != size:
+        raise _Misfit(f"expected {size} elements at {where}, got {len(items)}")
+    return items
+
+
+def _info(task: Task, where: str) -> TaskInfo:
+    try:
+        info = TaskInfo(group=task.group, data=task.data, timespec=task.duration, id=task.id, owner_id=task.ownerid)
+    except UsageError as misfit:
+        raise _Misfit(f"expected a task at {where}: {misfit}") from None
+    if info.id < 1 or info.timespec < 1:
+        raise _Misfit(f"expected id and duration from 1 on at {where}, got {info.id} and {info.timespec}")
+    return info
+
+
+def _task(raw: object, where: str) -> TaskInfo:
+    return _info(_object(Task.from_dict, raw, where), where)
+
+
+def _maybe_task(raw: object, where: str = "$") -> TaskInfo | None:
+    return None if raw is None else _task(raw, where)
+
+
+def _tasks(raw: object) -> list[TaskInfo]:
+    return [_task(item, f"$[{place}]") for place, item in enumerate(_list(raw, "$"))]
+
+
+def _maybe_tasks(raw: object) -> list[TaskInfo | None]:
+    return [_maybe_task(item, f"$[{place}]") for place, item in enumerate(_list(raw, "$"))]
+
+
+def _group_names(raw: object) -> list[str]:
+    return [checked_text(name, f"$[{place}]") for place, name in enumerate(_list(raw, "$"))]
+
+
+def _claimed(raw: object) -> TaskInfo | None:
+    claimed = _outcome(raw)
+    return _sized(claimed, "$.tasks", 1)[0] if claimed else None
+
+
+def _outcome(raw: object) -> list[TaskInfo]:
+    response = _object(_response, raw, "$")
+    if response.error is not None:
+        raise _refused(response.error)
+    return [_info(task, f"$.tasks[{place}]") for place, task in enumerate(response.tasks)]
+
+
+def _response(fields: dict[str, Any]) -> TaskResponse:
+    # Not by its from_dict, which takes a text for a list, and hands on an error that does not fit as it is.
+    tasks, error = _list(fields["tasks"], "$.tasks"), fields["error"]
+    return TaskResponse(
+        tasks=[_object(Task.from_dict, item, f"$.tasks[{place}]") for place, item in enumerate(tasks)],
+        error=None if error is None else _object(Refusal.from_dict, error, "$.error"),
+    )
+
+
+def _refused(refusal: Refusal) -> TaskResponseError:
+    error = TaskResponseError(
+        changes=_culprits(refusal.changes, "$.error.changes"),
+        deletes=_culprits(refusal.deletes, "$.error.deletes"),
+        depends=_culprits(refusal.depends, "$.error.depends"),
+        owned=_culprits(refusal.owned, "$.error.owned"),
+        bugs=[_bug(bug) for bug in _list(refusal.bugs, "$.error.bugs")],
+    )
+    if not error.has_errors():
+        raise _Misfit("$.error names no culprit, so that it is open whether anything was changed")
+    return error
+
+
+def _culprits(raw: object, where: str) -> list[int]:
+    return [checked_id(id, where) for id in _list(raw, where)]
+
+
+def _bug(raw: object) -> str:
+    # The published Go server writes its errors as {}, so all there is to say is that there was one.
+    return raw if isinstance(raw, str) else f"the server does not say which ({reprlib.repr(raw)})"
+
+
+def _detail(answer: Answer) -> str:
+    if answer.status in range(300, 400):
+        return "redirects are not followed: give the address that this one leads to"
+    try:
+        if "json" in answer.content_type:
+            problem = _object(Problem.from_dict, json.loads(answer.body.decode()), "$")
+            return _line(checked_text(problem.detail, "detail"))
+    except (ValueError, RecursionError):
+        pass  # then as it stands
+    return _excerpt(answer.body)
+
+
+def _excerpt(body: bytes) -> str:
+    """The beginning of a body; of an HTML page what a reader would see."""
+    return _line(html.unescape(_NOT_TEXT.sub(" ", body[:10_000].decode(errors="replace"))))
+
+
+def _line(text: str) -> str:
+    """The text on one line, without what a terminal might obey, and not too long."""
+    line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -1,0 +1,123 @@
+"""What tests of several rooms share: a server, a client in either colour, and a forked child."""
+
+import asyncio
+import functools
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar, cast
+
+import httpx
+import pytest
+
+from taskstore import AsyncHTTPClient, HTTPClient
+from taskstore.testing import LiveServer, live_server
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def server() -> Iterator[LiveServer]:
+    """A server of one's own, with a clock that the test sets."""
+    with live_server() as server:
+        yield server
+
+
+class Blocking:
+    """An async client, called as if it were the blocking one."""
+
+    def __init__(self, colour: "Colour", client: AsyncHTTPClient) -> None:
+        self.colour, self.client = colour, client
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.client, {"close": "aclose"}.get(name, name))
+        if not inspect.iscoroutinefunction(value):
+            return value
+        return functools.partial(self.colour.wait, value)
+
+    def __enter__(self) -> Self:
+        self.colour.wait(self.client.__aenter__)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.colour.wait(self.client.__aexit__, *error)
+
+    def __repr__(self) -> str:
+        return repr(self.client)
+
+
+class Colour:
+    """Makes clients of one colour, which a test calls in the same way, and closes them in the end."""
+
+    def __init__(self, is_async: bool) -> None:
+        self.is_async = is_async
+        self.runner = asyncio.Runner()
+        self.clients: list[HTTPClient] = []
+        self.injected: list[httpx.Client | httpx.AsyncClient] = []
+
+    def client(self, base_url: str | None = None, **options: Any) -> HTTPClient:
+        """An `HTTPClient`, or something that looks like one and is an `AsyncHTTPClient`."""
+        client = (
+            Blocking(self, AsyncHTTPClient(base_url, **options)) if self.is_async else HTTPClient(base_url, **options)
+        )
+        self.clients.append(cast(HTTPClient, client))
+        return self.clients[-1]
+
+    def httpx(self, **options: Any) -> Any:
+        """A client of httpx in this colour, to be injected."""
+        self.injected.append(httpx.AsyncClient(**options) if self.is_async else httpx.Client(**options))
+        return self.injected[-1]
+
+    def wait(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """The result of a coroutine function, on the loop of this colour."""
+
+        async def call() -> Any:
+            return await function(*args, **options)
+
+        return self.runner.run(call())
+
+    def in_child(self) -> None:
+        """To be called first in a forked child: the loop is the parent's, and its selector is shared with it."""
+        self.runner = asyncio.Runner()
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        for http in self.injected:
+            if isinstance(http, httpx.AsyncClient):
+                self.wait(http.aclose)
+            else:
+                http.close()
+        self.runner.close()
+
+
+@pytest.fixture(params=["blocking", "async"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
+    """Each test that asks for it runs once per colour."""
+    colour = Colour(is_async=request.param == "async")
+    yield colour
+    colour.close()
+
+
+def in_a_fork(function: Callable[[], T]) -> T:
+    """What `function` returns or raises in a forked child."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            try:
+                outcome: tuple[bool, Any] = True, function()
+            except Exception as error:  # noqa: BLE001 - it is raised in the parent
+                outcome = False, error
+            with os.fdopen(write_end, "wb") as pipe:
+                pickle.dump(outcome, pipe)
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        succeeded, result = pickle.load(pipe)
+    os.waitpid(child, 0)
+    if not succeeded:
+        raise result
+    return cast(T, result)
