@@ -8,16 +8,21 @@ when nothing is under way does not wait for company.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from taskstore.server.messages import Outcome, Request, Task
 from taskstore.server.rules import decide, wanted
-from taskstore.server.storage import CommitError, Storage
+from taskstore.server.storage import CommitError, ConflictError, Storage
 
 _T = TypeVar("_T")
+_Waiting: TypeAlias = tuple[Request, asyncio.Future[Outcome]]
 
 MAX_BATCH: Final = 256
 """The most requests that share a transaction, so that none waits long for its neighbours' work."""
+ATTEMPTS: Final = 5
+"""How often a transaction that lost against another one is tried before its requests are refused."""
+LISTERS: Final = 4
+"""How many listings are read at a time; others wait for one of them to end a page."""
 
 
 class Engine:
@@ -33,10 +38,10 @@ class Engine:
         self._storage = storage
         self._on_failure = on_failure
         self._failed: CommitError | None = None
-        self._waiting: list[tuple[Request, asyncio.Future[Outcome]]] = []
-        self._running: asyncio.Task[None] | None = None
-        self._committer = ThreadPoolExecutor(1, "commit")
-        self._listers = ThreadPoolExecutor(2, "list")
+        self._waiting: list[_Waiting] = []
+        self._batches: set[asyncio.Task[None]] = set()
+        self._writers = ThreadPoolExecutor(storage.parallel, "write")
+        self._readers = ThreadPoolExecutor(LISTERS, "read")
 
     async def apply(self, request: Request) -> Outcome:
         """Carry out an update or a claim. What is answered without an error is durable.
@@ -48,23 +53,30 @@ class Engine:
             raise self._failed
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, done))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
+        self._start()
         return await done
 
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                await self._settle(batch)
-        finally:
-            self._running = None
+    def _start(self) -> None:
+        if self._waiting and len(self._batches) < self._storage.parallel:
+            # The batch is taken when the task runs, after all that has arrived by then has joined those waiting.
+            batch = asyncio.create_task(self._run())
+            self._batches.add(batch)
+            batch.add_done_callback(self._end)
 
-    async def _settle(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]]) -> None:
+    def _end(self, batch: asyncio.Task[None]) -> None:
+        self._batches.discard(batch)
+        self._start()
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            await self._settle(batch)
+
+    async def _settle(self, batch: Sequence[_Waiting]) -> None:
         try:
             outcomes = await self._transact([request for request, _ in batch])
         except CommitError as error:
-            if error.applied is None and not self._failed:
+            if error.applied is None and self._storage.waits != "always" and not self._failed:
                 self._failed = error
                 self._on_failure()
             _fail(batch, error)
@@ -81,55 +93,80 @@ class Engine:
                     done.set_result(outcome)
 
     async def _transact(self, requests: Sequence[Request]) -> list[Outcome]:
+        if self._storage.waits == "always":
+            return await asyncio.get_running_loop().run_in_executor(self._writers, self._transact_remotely, requests)
+        outcomes, commit = self._decided(requests)
+        if commit and self._storage.waits == "commit":
+            # Only the commit waits for the disk. In a thread of its own it leaves the loop free to read requests.
+            await asyncio.get_running_loop().run_in_executor(self._writers, commit)
+        elif commit:
+            commit()
+        return outcomes
+
+    def _transact_remotely(self, requests: Sequence[Request]) -> list[Outcome]:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                outcomes, commit = self._decided(requests)
+                if commit:
+                    commit()
+            except ConflictError:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                break
+        return outcomes
+
+    def _decided(self, requests: Sequence[Request]) -> tuple[list[Outcome], Callable[[], None] | None]:
+        """The outcomes, and what is left to be done to make them true."""
         transaction = self._storage.begin(wanted(requests))
         try:
             outcomes, change = decide(requests, transaction.seen)
-            transaction.write(change)
+            if change:
+                transaction.write(change)
         except BaseException:
             transaction.rollback()
             raise
-        if not change:
-            transaction.rollback()
-        elif self._storage.waits == "never":
-            transaction.commit()
-        else:
-            # Only the commit waits for the disk. In a thread of its own it leaves the loop free to read requests.
-            await asyncio.get_running_loop().run_in_executor(self._committer, transaction.commit)
-        return outcomes
+        if change:
+            return outcomes, transaction.commit
+        transaction.rollback()
+        return outcomes, None
 
     async def tasks(self, ids: Sequence[int]) -> list[Task | None]:
         """For each id, in the same order, the task that has it, or None."""
-        found = self._storage.tasks(ids)
+        if self._storage.waits == "always":
+            found = await self._read(lambda: self._storage.tasks(ids))
+        else:
+            found = self._storage.tasks(ids)
         return [found.get(id) for id in ids]
 
     async def group(self, name: str, *, limit: int, owned: bool) -> AsyncGenerator[list[Task], None]:
         """The tasks of a group at one instant, in pages; see `Storage.group`."""
         pages = self._storage.group(name, limit=limit, owned=owned)
         try:
-            while page := await self._list(lambda: next(pages, None)):
+            while page := await self._read(lambda: next(pages, None)):
                 yield page
         finally:
-            await self._list(pages.close)
+            await self._read(pages.close)
 
     async def groups(self) -> list[str]:
         """The names of all groups."""
-        return await self._list(self._storage.groups)
+        return await self._read(self._storage.groups)
 
-    async def _list(self, read: Callable[[], _T]) -> _T:
+    async def _read(self, read: Callable[[], _T]) -> _T:
         if self._storage.waits == "never":
             return read()
-        return await asyncio.get_running_loop().run_in_executor(self._listers, read)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     async def close(self) -> None:
         """Finish what is under way, then close the storage."""
-        if self._running:
-            await self._running
-        self._committer.shutdown()
-        self._listers.shutdown()
+        while self._batches:
+            await asyncio.wait(self._batches)
+        self._writers.shutdown()
+        self._readers.shutdown()
         self._storage.close()
 
 
-def _fail(batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], error: Exception) -> None:
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
     for _, done in batch:
         if not done.cancelled():
             done.set_exception(error)

@@ -81,6 +81,8 @@ class SqliteStorage:
         StoreError: the file cannot be used; the message says why and what to do.
     """
 
+    parallel: Final = 1
+
     def __init__(self, path: str, *, clock: Clock | None = None) -> None:
         if 1_000_000 * _OLDEST_SQLITE[0] + 1_000 * _OLDEST_SQLITE[1] + _OLDEST_SQLITE[2] > apsw.SQLITE_VERSION_NUMBER:
             raise StoreError(f"SQLite {apsw.sqlite_lib_version()} can corrupt files: pip install --upgrade apsw")

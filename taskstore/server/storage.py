@@ -37,6 +37,13 @@ class CommitError(StoreError):
         self.applied = applied
 
 
+class ConflictError(CommitError):
+    """A transaction lost against another one (a deadlock, a failed serialization). Nothing of it was done."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, applied=False)
+
+
 class Transaction(Protocol):
     """One batch, from reading to writing."""
 
@@ -50,6 +57,7 @@ class Transaction(Protocol):
 
         Raises:
             CommitError: it could not be done; the transaction has ended.
+            ConflictError: likewise, and it may be done again.
         """
         ...
 
@@ -58,6 +66,7 @@ class Transaction(Protocol):
 
         Raises:
             CommitError: it could not be done; the transaction has ended.
+            ConflictError: likewise, and it may be done again.
         """
         ...
 
@@ -77,11 +86,17 @@ class Storage(Protocol):
         """
         ...
 
+    @property
+    def parallel(self) -> int:
+        """How many transactions may be under way at a time."""
+        ...
+
     def begin(self, wanted: Wanted) -> Transaction:
         """Start a transaction and read what `wanted` names.
 
         Raises:
             CommitError: the store cannot take changes now.
+            ConflictError: likewise, and it may be done again.
         """
         ...
 
