@@ -28,6 +28,8 @@ from typing import Final, NamedTuple, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VERSION: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
+WHEELS: Final = (Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled"), Path("/usr/share/python-wheels"))
+"""Where the pip that belongs to Python lies: with Python itself, or where Debian and Fedora put it."""
 UNFINISHED: Final = "unfinished"
 """In place of the digest in a stamp, while something is being installed or where that was interrupted."""
 
@@ -164,16 +166,14 @@ def _install(need: Need) -> None:
 def _pip(need: Need) -> list[str | Path]:
     """The command that runs a pip for the environment: this Python's own, or one that this machine has as a wheel.
 
-    The environment has none of its own, because making one takes longer than all the rest, and because Debian's Python
-    lacks what it takes.
+    Not one in the environment: that would take longer to make than all the rest, and Debian's Python cannot make it.
     """
     try:
         if _release(importlib.metadata.version("pip")) >= (22, 3):  # the first that knows --python
             return [sys.executable, "-m", "pip", "--python", need.python]
     except importlib.metadata.PackageNotFoundError:
         pass
-    places = [Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled"), Path("/usr/share/python-wheels")]
-    for wheel in (wheel for place in places for wheel in place.glob("pip-*.whl")):
+    for wheel in (wheel for place in WHEELS for wheel in place.glob("pip-*.whl")):
         return [need.python, wheel / "pip"]
     raise SystemExit(
         f"There is no pip for {sys.executable}, not even the one that Python brings along.\n"

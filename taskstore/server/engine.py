@@ -104,7 +104,8 @@ class Engine:
         return outcomes
 
     def _transact_remotely(self, requests: Sequence[Request]) -> list[Outcome]:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 outcomes, commit = self._decided(requests)
                 if commit:
@@ -112,9 +113,9 @@ class Engine:
             except ConflictError:
                 if attempt == ATTEMPTS:
                     raise
+                attempt += 1
             else:
-                break
-        return outcomes
+                return outcomes
 
     def _decided(self, requests: Sequence[Request]) -> tuple[list[Outcome], Callable[[], None] | None]:
         """The outcomes, and what is left to be done to make them true."""
