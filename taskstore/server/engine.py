@@ -6,6 +6,7 @@ when nothing is under way does not wait for company.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, TypeVar
@@ -40,6 +41,7 @@ class Engine:
         self._failed: CommitError | None = None
         self._waiting: list[_Waiting] = []
         self._batches: set[asyncio.Task[None]] = set()
+        self._started: dict[int, float] = {}
         self._writers = ThreadPoolExecutor(storage.parallel, "write")
         self._readers = ThreadPoolExecutor(LISTERS, "read")
 
@@ -72,7 +74,18 @@ class Engine:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             await self._settle(batch)
 
+    @property
+    def waiting_s(self) -> float:
+        """For how many seconds the oldest transaction under way has been waiting for its disk or database."""
+        return time.monotonic() - min(self._started.values()) if self._started else 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether a commit has failed so that it is unknown what the storage holds."""
+        return self._failed is not None
+
     async def _settle(self, batch: Sequence[_Waiting]) -> None:
+        self._started[id(batch)] = time.monotonic()
         try:
             outcomes = await self._transact([request for request, _ in batch])
         except CommitError as error:
@@ -91,6 +104,8 @@ class Engine:
             for (_, done), outcome in zip(batch, outcomes, strict=True):
                 if not done.cancelled():
                     done.set_result(outcome)
+        finally:
+            del self._started[id(batch)]
 
     async def _transact(self, requests: Sequence[Request]) -> list[Outcome]:
         if self._storage.waits == "always":

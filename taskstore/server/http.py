@@ -11,8 +11,10 @@ import asyncio
 import hmac
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
 from json import dumps, loads
@@ -28,9 +30,7 @@ from taskstore.server.messages import (
     MAX_DATA,
     MAX_GROUP,
     Claim,
-    Outcome,
     Problem,
-    Request,
     Task,
     TaskAdd,
     TaskUpdate,
@@ -41,6 +41,7 @@ from taskstore.server.storage import PAGE
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_Place: TypeAlias = tuple[str, Callable[[Scope, Receive, Send], Awaitable[None]]]
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
 _R = TypeVar("_R", Update, Claim)
 
@@ -54,16 +55,22 @@ BODY_SECONDS: Final = 30.0
 """How long a client may take to send a body."""
 STALL_SECONDS: Final = 30.0
 """How long a client may take to accept the next page of a listing, which holds up the store's housekeeping."""
+STUCK_SECONDS: Final = 10.0
+"""A server whose oldest commit has been under way for so long is not ready for new requests."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM: Final = (b"content-type", b"application/problem+json")
 _HALF_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CLOSE: Final = (b"connection", b"close")
+_RETRY: Final = (b"retry-after", b"1")
+_OPEN: Final = (b"healthz", b"readyz")
+_WELL: Final = b'{"status":"ok"}'
 _NO_ID: Final = 0
 _FORM: Final = b"application/x-www-form-urlencoded"
 _YES_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 _log = logging.getLogger("taskstore.server")
+_access_log = logging.getLogger("taskstore.access")
 _encode = msgspec.json.Encoder().encode
 _decode_update = msgspec.json.Decoder(Update).decode
 _decode_claim = msgspec.json.Decoder(Claim).decode
@@ -84,30 +91,61 @@ class App:
 
     Args:
         engine: Carries out the operations. The caller closes it, after the last request.
-        token: If given, every request has to carry it as `Authorization: Bearer TOKEN`.
+        token: If given, every request has to carry it as `Authorization: Bearer TOKEN`, except for health.
+        access_log: Whether to log each request, as a line of JSON, to the logger `taskstore.access`.
         max_data: The most bytes, in UTF-8, of one task's data.
     """
 
-    def __init__(self, engine: Engine, *, token: str | None = None, max_data: int = MAX_DATA) -> None:
+    def __init__(
+        self, engine: Engine, *, token: str | None = None, access_log: bool = False, max_data: int = MAX_DATA
+    ) -> None:
         self._engine = engine
         self._authorization = None if token is None else b"Bearer " + token.encode()
+        self._access_log = access_log
         self._max_data = max_data
+        self._places: dict[bytes, _Place] = {
+            b"claim": ("POST", self._claim),
+            b"update": ("POST", self._update),
+            b"groups": ("GET", self._groups),
+            b"group": ("GET", self._groups),
+            b"healthz": ("GET", self._healthz),
+            b"readyz": ("GET", self._readyz),
+        }
+        self._places_below: dict[bytes, _Place] = {
+            b"group": ("GET", self._group),
+            b"task": ("GET", self._task),
+            b"tasks": ("GET", self._tasks),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return  # A websocket is closed by the server when nobody accepts it.
+        if self._access_log:
+            send = _logged(scope, send)
         try:
-            if self._authorization is not None:
-                self._check_token(scope["headers"])
-            await self._route(scope, receive, send)
+            await self._dispatch(scope, receive, send)
         except _Refused as refused:
             await _answer_problem(send, refused.status, refused.detail, *refused.headers)
         except StoreError as error:
-            await _answer_problem(send, 503, str(error), (b"retry-after", b"1"))
+            await _answer_problem(send, 503, str(error), _RETRY)
         except Exception:  # noqa: BLE001 - the last line of defence: logged, and answered in the form of the contract.
             _log.exception("a fault of the server, at %s %s", scope["method"], scope["path"])
             await _answer_problem(send, 500, "a fault of the server; its log says more")
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The raw path: in the decoded one a group named a%2Fb cannot be told from an address.
+        _, name, *rest = scope["raw_path"].split(b"/", 2)
+        place = self._places.get(name) if not rest else self._places_below.get(name) if rest[0] else None
+        if self._authorization is not None and name not in _OPEN:
+            self._check_token(scope["headers"])
+        if place is None:
+            raise _Refused(404, "no such address; see openapi.yaml for those there are")
+        method, answer = place
+        if scope["method"] != method:
+            detail = f"this address takes {method} only, not {scope['method']}"
+            raise _Refused(405, detail, (b"allow", method.encode()))
+        await answer(scope, receive, send)
 
     def _check_token(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         given = _header(headers, b"authorization") or b""
@@ -115,38 +153,14 @@ class App:
             detail = "this server asks for a token: send the header Authorization: Bearer TOKEN"
             raise _Refused(401, detail, (b"www-authenticate", b"Bearer"))
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The raw path: in the decoded one a group named a%2Fb cannot be told from an address.
-        _, place, *rest = scope["raw_path"].split(b"/", 2)
-        if not rest and place == b"update":
-            _check_method(scope, "POST")
-            request: Request = _read_request(await _body(scope, receive), scope, _decode_update, "update")
-            await self._apply(request, send)
-        elif not rest and place == b"claim":
-            _check_method(scope, "POST")
-            request = _read_request(await _body(scope, receive), scope, _decode_claim, "claim")
-            await self._apply(request, send)
-        elif not rest and place in (b"groups", b"group"):
-            _check_method(scope, "GET")
-            await _answer(send, _encode(await self._engine.groups()))
-        elif rest and rest[0] and place == b"group":
-            _check_method(scope, "GET")
-            await self._group(_text(rest[0]), _query(scope), send)
-        elif rest and rest[0] and place == b"task":
-            _check_method(scope, "GET")
-            (task,) = await self._engine.tasks([_id(_text(rest[0]))])
-            await _answer(send, _encode(task))
-        elif rest and rest[0] and place == b"tasks":
-            _check_method(scope, "GET")
-            await _answer(send, _encode(await self._engine.tasks(_ids(_text(rest[0])))))
-        else:
-            raise _Refused(404, "no such address; see openapi.yaml for those there are")
+    async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
+        claim = _read_request(await _body(scope, receive), scope, _decode_claim, "claim")
+        await _answer(send, _encode(await self._engine.apply(claim)))
 
-    async def _apply(self, request: Request, send: Send) -> None:
-        if isinstance(request, Update):
-            self._check_data(request)
-        outcome: Outcome = await self._engine.apply(request)
-        await _answer(send, _encode(outcome))
+    async def _update(self, scope: Scope, receive: Receive, send: Send) -> None:
+        update = _read_request(await _body(scope, receive), scope, _decode_update, "update")
+        self._check_data(update)
+        await _answer(send, _encode(await self._engine.apply(update)))
 
     def _check_data(self, update: Update) -> None:
         lists: dict[str, Sequence[TaskAdd | TaskUpdate]] = {"adds": update.adds or (), "updates": update.updates or ()}
@@ -160,18 +174,58 @@ class App:
                         "keep large things elsewhere, and in the task where they are",
                     )
 
-    async def _group(self, name: str, query: dict[str, str], send: Send) -> None:
+    async def _groups(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await _answer(send, _encode(await self._engine.groups()))
+
+    async def _group(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        name, query = _below(scope), _query(scope)
         if len(name) > MAX_GROUP:
             raise _Refused(422, f"the name of a group has at most {MAX_GROUP} characters")
         limit, owned = _limit(query.get("limit", "0")), _owned(query.get("owned", "false"))
         async with aclosing(self._engine.group(name, limit=limit, owned=owned)) as pages:
             await _answer_pages(send, pages)
 
+    async def _task(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        (task,) = await self._engine.tasks([_id(_below(scope))])
+        await _answer(send, _encode(task))
 
-def _check_method(scope: Scope, method: str) -> None:
-    if scope["method"] != method:
-        detail = f"this address takes {method} only, not {scope['method']}"
-        raise _Refused(405, detail, (b"allow", method.encode()))
+    async def _tasks(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await _answer(send, _encode(await self._engine.tasks(_ids(_below(scope)))))
+
+    async def _healthz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await _answer(send, _WELL)
+
+    async def _readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        if self._engine.failed:
+            raise _Refused(503, "a commit failed, and what the storage holds is unknown; this server stops", _RETRY)
+        if self._engine.waiting_s >= STUCK_SECONDS:
+            raise _Refused(503, f"a commit has been under way for {self._engine.waiting_s:.0f} s", _RETRY)
+        await _answer(send, _WELL)
+
+
+def _logged(scope: Scope, send: Send) -> Send:
+    """`send`, except that it writes a line of JSON once the answer is complete."""
+    started = time.perf_counter()
+    status, size = 0, 0
+
+    async def send_and_log(message: MutableMapping[str, Any]) -> None:
+        nonlocal status, size
+        status = message.get("status", status)
+        size += len(message.get("body", b""))
+        await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            line = {
+                "time": datetime.now(UTC).isoformat(),
+                "client": "{}:{}".format(*scope["client"]) if scope.get("client") else None,
+                "method": scope["method"],
+                "path": scope["raw_path"].decode("ascii", "backslashreplace"),
+                "status": status,
+                "bytes": size,
+                "ms": round((time.perf_counter() - started) * 1e3, 3),
+            }
+            _access_log.info(_encode(line).decode())
+
+    return send_and_log
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
@@ -266,7 +320,9 @@ def _form_field(body: bytes, name: str) -> bytes:
         raise _Refused(400, f"the form has to have the field {name}, holding JSON") from None
 
 
-def _text(raw: bytes) -> str:
+def _below(scope: Scope) -> str:
+    """What stands after the first part of the path, decoded."""
+    raw: bytes = scope["raw_path"].split(b"/", 2)[2]
     try:
         if _HALF_ESCAPE.search(raw):
             raise ValueError

@@ -5,6 +5,7 @@ The law of this room: the address is announced only once requests are answered a
 
 import asyncio
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -23,6 +24,8 @@ from taskstore.server.storage import Storage
 
 DRAIN_SECONDS: Final = 30
 """How long requests under way may take after the signal to stop."""
+IDLE_SECONDS: Final = 75
+"""How long a connection may be idle. Longer than clients keep theirs, so that none is closed as it is used again."""
 BACKLOG: Final = 2048
 """How many connections may wait to be accepted."""
 
@@ -56,7 +59,7 @@ def serve(
         port: The port; 0 takes a free one.
         store: The file that holds the tasks, made if it is missing; or `:memory:`.
         token: What requests have to carry as `Authorization: Bearer TOKEN`; None for no check.
-        access_log: Whether to write a line for each request to standard error.
+        access_log: Whether to write a line of JSON for each request to standard error.
 
     Returns:
         0 after a signal; 1 if the storage failed while it ran.
@@ -71,6 +74,9 @@ def serve(
         )
     listener = bound(host, port)
     with listener:
+        if access_log:
+            logging.basicConfig(stream=sys.stderr, format="%(message)s")
+            logging.getLogger("taskstore.access").setLevel(logging.INFO)
         running = RunningServer(open_storage(store), listener, token=token, access_log=access_log)
         running.on_start = lambda: print(f"serving {running.url}", flush=True)
         return running.run(signals=True)
@@ -85,8 +91,12 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         hint = "; is another server running there? --port 0 takes a free port" if port else ""
         raise StoreError(f"cannot listen at {host} port {port}: {error.strerror or error}{hint}") from error
@@ -119,14 +129,15 @@ class RunningServer:
         engine = Engine(self._storage, on_failure=self._fail)
         try:
             config = uvicorn.Config(
-                App(engine, token=self._token),
+                App(engine, token=self._token, access_log=self._access_log),
                 lifespan="off",
-                log_level="info" if self._access_log else "warning",
-                access_log=self._access_log,
+                log_level="warning",
+                access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
                 backlog=BACKLOG,
+                timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
             self._uvicorn = _Uvicorn(config, self.on_start, signals)

@@ -152,6 +152,22 @@ def test_after_a_commit_of_unknown_outcome_nothing_more_is_promised(storage: Wat
     run(storage, body, on_failure=lambda: stops.append(None))
 
 
+def test_it_says_for_how_long_a_commit_has_been_under_way(storage: Watched) -> None:
+    async def body(engine: Engine) -> None:
+        assert engine.waiting_s == 0
+        storage.go.clear()
+        hangs = asyncio.create_task(engine.apply(add()))
+        while not engine.waiting_s:
+            await asyncio.sleep(0)
+        first = engine.waiting_s
+        assert 0 < first < engine.waiting_s
+        storage.go.set()
+        await hangs
+        assert engine.waiting_s == 0
+
+    run(storage, body)
+
+
 def test_closing_finishes_what_is_under_way(storage: Watched) -> None:
     async def main() -> Outcome:
         engine = Engine(storage)

@@ -319,3 +319,10 @@ def test_what_is_not_http_is_refused(shared: LiveServer, garbage: bytes) -> None
         connection.shutdown(socket.SHUT_WR)
         assert not connection.recv(1000).startswith(b"HTTP/1.1 5")
     assert send(shared, "GET", "/groups").status == 200
+
+
+def test_health_needs_no_token() -> None:
+    with live_server(token="s3cret") as server:
+        for path in ("/healthz", "/readyz"):
+            assert send(server, "GET", path).json == {"status": "ok"}
+            assert send(server, "POST", path).status == 405

@@ -1,6 +1,7 @@
 """Contains all the data models used in inputs/outputs"""
 
 from .claim_request import ClaimRequest
+from .health import Health
 from .owned import Owned
 from .problem import Problem
 from .task import Task
@@ -12,6 +13,7 @@ from .update_request import UpdateRequest
 
 __all__ = (
     "ClaimRequest",
+    "Health",
     "Owned",
     "Problem",
     "Task",
