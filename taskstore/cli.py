@@ -1,0 +1,245 @@
+"""The command line: arguments in, exit code out.
+
+The laws of this room: what a user does wrong gives one line on standard error and never a traceback; a command imports
+what it needs when it is chosen, so that `taskstore --help` is quick; a token comes from the environment and never from
+an argument, where every user of the machine could read it.
+
+A new verb is one function that adds its parser and one that runs it, and a line in `VERBS`.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, TypeAlias
+
+from taskstore.errors import TaskStoreError
+
+Command: TypeAlias = Callable[[argparse.Namespace], int]
+"""Runs a verb with its parsed arguments, and returns the exit code."""
+
+FAILED: Final = 1
+INTERRUPTED: Final = 128 + 2
+"""What a shell reports for a command that SIGINT ended."""
+NO_READER: Final = 128 + 13
+"""What a shell reports for a command that SIGPIPE ended."""
+
+DESCRIPTION: Final = """\
+A transactional task store over HTTP. Tasks lie in groups; a worker claims one
+under a lease and, in one all-or-nothing update, deletes it and adds what comes
+next. A worker that dies loses nothing: its lease runs out, and its task is
+available again.
+"""
+EXAMPLES: Final = """\
+examples:
+  taskstore demo            see a whole job, one worker killed in the middle
+  taskstore serve           run a server at http://127.0.0.1:8048
+  taskstore serve --help    what a command takes
+"""
+SERVE: Final = """\
+Run a server in the foreground until Ctrl-C or SIGTERM. Its first line says
+where it listens: serving http://HOST:PORT
+"""
+SERVE_EXAMPLES: Final = """\
+environment:
+  TASKSTORE_TOKEN  if set, every request has to carry it, as
+                   "Authorization: Bearer TOKEN"; a host that other machines
+                   can reach needs one
+
+examples:
+  taskstore serve                            for this machine only
+  taskstore serve --port 0 --store :memory:  a free port, nothing kept
+  TASKSTORE_TOKEN=... taskstore serve --host 0.0.0.0
+"""
+DEMO: Final = """\
+Count words by MapReduce, with worker processes that meet nowhere but in a task
+store. One of them is killed in the middle, its lease runs out, another one does
+its work, and the counts come out exact.
+"""
+DEMO_EXAMPLES: Final = """\
+Of directories, hidden files and directories are left out.
+
+exit code:
+  0 if all counts are those of collections.Counter over the same input, else 1
+
+environment:
+  TASKSTORE_TOKEN  what the server at --url asks for, if it does
+
+examples:
+  taskstore demo                              on a server of its own
+  taskstore demo README.md docs/              count something else
+  taskstore demo --url http://127.0.0.1:8048  on a server that runs already;
+                                              leaves nothing behind there
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (by default the process's arguments) names, and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        code = command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("taskstore: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, which would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except (TaskStoreError, OSError) as error:
+        print(f"taskstore: {error}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="taskstore", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_AS_IS)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in VERBS:
+        add(verbs)
+    return parser
+
+
+_AS_IS: Final = argparse.RawDescriptionHelpFormatter
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that import is no small one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        from taskstore import __version__
+
+        print(f"taskstore {__version__}")
+        parser.exit()
+
+
+def _add_serve(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "serve",
+        help="run a server",
+        description=SERVE,
+        epilog=SERVE_EXAMPLES,
+        formatter_class=_AS_IS,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8048, help="the port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--store",
+        metavar="FILE",
+        default="taskstore.db",
+        help="the file that holds the tasks, made if it is missing; or :memory: (default: %(default)s)",
+    )
+    parser.add_argument("--log", action="store_true", help="write a line for each request to standard error")
+    parser.set_defaults(command=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from taskstore.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "taskstore":
+            raise  # No extra can mend that.
+        raise TaskStoreError(f"this needs the server: pip install 'taskstore[server]' ({error})") from error
+    return serve(
+        host=arguments.host,
+        port=arguments.port,
+        store=arguments.store,
+        token=os.environ.get("TASKSTORE_TOKEN") or None,
+        access_log=arguments.log,
+    )
+
+
+def _add_demo(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "demo",
+        help="count words with four workers, one of which is killed, and prove the counts exact",
+        description=DEMO,
+        epilog=DEMO_EXAMPLES,
+        formatter_class=_AS_IS,
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", help="what to count (default: the source files of the standard library)"
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=_workers, default=4, help="how many processes work (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="SECONDS",
+        type=_lease_ns,
+        default="2",
+        dest="lease_ns",
+        help="how long a claim holds a task (default: %(default)s)",
+    )
+    parser.add_argument("--no-kill", action="store_false", dest="kill", help="let all workers live")
+    parser.add_argument("--url", help="use the server that runs there (default: start one, in a temporary directory)")
+    parser.add_argument(
+        "--svg",
+        metavar="FILE",
+        default="demo-timeline.svg",
+        help="where to draw who held what when (default: %(default)s)",
+    )
+    parser.set_defaults(command=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from taskstore.demo import Settings, run
+
+    settings = Settings(
+        paths=arguments.paths,
+        workers=arguments.workers,
+        lease_ns=arguments.lease_ns,
+        kill=arguments.kill,
+        url=arguments.url,
+        token=os.environ.get("TASKSTORE_TOKEN") or None,
+        svg=arguments.svg,
+    )
+    with _tidy_end():
+        return run(settings)
+
+
+@contextmanager
+def _tidy_end() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that is closed, end the command like Ctrl-C, so that it leaves nothing behind."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in (signal.Signals[name] for name in names)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, range(2**16))
+
+
+def _workers(text: str) -> int:
+    return _whole_number(text, range(2, 65))
+
+
+def _whole_number(text: str, allowed: range) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) in allowed):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {allowed[0]} to {allowed[-1]}")
+    return int(text)
+
+
+def _lease_ns(text: str) -> int:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.2 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.2 to 3600")
+    return round(seconds * 10**9)
+
+
+VERBS: Final = (_add_demo, _add_serve)
