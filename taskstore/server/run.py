@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -103,6 +103,22 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
+def front(app: Any) -> uvicorn.Config:
+    """How the HTTP server runs an ASGI application, ours or one to compare it with."""
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
 class RunningServer:
     """A server over a storage and a bound socket, which it closes when it is done."""
 
@@ -128,18 +144,7 @@ class RunningServer:
     async def _serve(self, signals: bool) -> None:
         engine = Engine(self._storage, on_failure=self._fail)
         try:
-            config = uvicorn.Config(
-                App(engine, token=self._token, access_log=self._access_log),
-                lifespan="off",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                backlog=BACKLOG,
-                timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-            )
+            config = front(App(engine, token=self._token, access_log=self._access_log))
             self._uvicorn = _Uvicorn(config, self.on_start, signals)
             await self._uvicorn.serve(sockets=[self._listener])
         finally:

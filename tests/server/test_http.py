@@ -111,7 +111,8 @@ def test_another_method_is_answered_with_the_one_that_is_allowed(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/x", "/update/", "/update/x", "/task", "/task/", "/tasks", "/tasks/", "/group/", "//groups", "/claim/1"]
+    "path",
+    ["/", "/x", "/update/", "/update/x", "/task", "/task/", "/tasks", "/tasks/", "/group/", "//groups", "/claim/1"]
 )  # fmt: skip
 def test_other_addresses_are_not_found(shared: LiveServer, path: str) -> None:
     assert_problem(send(shared, "POST", path), 404)

@@ -170,35 +170,6 @@ def test_groups_are_sorted_by_code_point_each_once(storage: Storage) -> None:
     assert storage.groups() == sorted(names)
 
 
-def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
-    path = str(tmp_path / "store.db")
-    first = open_storage(path)
-    with pytest.raises(StoreError, match="another server has"):
-        open_storage(path)
-    first.close()
-    open_storage(path).close()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"not a database, but long enough to be read as one" * 100, "is not a store"),
-        (b"SQLite format 3\x00" + b"\xff" * 5000, "is not a store|is damaged"),
-    ],
-)
-def test_a_file_that_is_no_store_is_refused_and_kept(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "store.db"
-    path.write_bytes(content)
-    with pytest.raises(StoreError, match=message):
-        open_storage(str(path))
-    assert path.read_bytes() == content
-
-
-def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="nowhere"):
-        open_storage(str(tmp_path / "nowhere" / "store.db"))
-
-
 def test_an_unknown_kind_of_store_is_refused() -> None:
     with pytest.raises(StoreError, match="redis"):
         open_storage("redis://localhost")

@@ -1,0 +1,1 @@
+"""What scripts/bench measures, one module for each subject. Each figure is a ratio taken in one run."""
