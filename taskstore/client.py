@@ -5,8 +5,6 @@ have the same methods with the same signatures and differ only by `await`; what 
 one.
 """
 
-# ruff: noqa: ASYNC109 - both colours take the same arguments
-
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self

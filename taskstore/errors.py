@@ -128,7 +128,7 @@ class OutcomeUnknownError(TaskStoreError):
     The store may or may not have carried it out. Look (with `task`, `tasks` or `group`) before you repeat it.
     """
 
-    applied = None
+    applied: bool | None = None
 
 
 class AnswerError(TaskStoreError):
@@ -137,7 +137,7 @@ class AnswerError(TaskStoreError):
     Usually something else than a taskstore server listens at this address. Whether anything changed is unknown.
     """
 
-    applied = None
+    applied: bool | None = None
 
 
 class StoreError(TaskStoreError):

@@ -6,8 +6,6 @@ request can have arrived; no credential gets into a message, a log or a repr, so
 is already without; and what is read is bounded, in time and in size.
 """
 
-# ruff: noqa: ASYNC109 - a limit for each step needs to know the steps, and not only the whole
-
 import asyncio
 import logging
 import os
@@ -53,7 +51,7 @@ _NAME_SHOWN: Final = 200
 # such a closing is lost, and nobody can tell whether it was carried out. So the client is always the first to close.
 _LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=3.0)
 
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 _NOT_SENDABLE: Final = (httpx.InvalidURL, httpx.UnsupportedProtocol)
 # The RuntimeErrors are those of an event loop, and httpx's own StreamError.
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, RuntimeError)
@@ -102,18 +100,16 @@ class _Exchange:
         """What an error of httpx means for the caller."""
         what = f"{self.name}: {type(error).__name__}: {error}".rstrip(": ")
         _log.debug("%s", what)
-        if isinstance(error, _NOT_SENT):
-            return NotSentError(
-                f"{what}. Nothing was sent. Is a server running there (`taskstore serve`), and is the address right "
-                "(base_url, TASKSTORE_URL)?"
-            )
         if isinstance(error, _NOT_SENDABLE):
             return UsageError(f"{what}. Nothing was sent")
-        then = (
-            "It only reads, so repeat it"
-            if self.call.only_reads
-            else ("The store may have carried it out or not: look (task, tasks, group) before you repeat it")
-        )
+        if isinstance(error, httpx.PoolTimeout):
+            return NotSentError(f"{what}. Nothing was sent, for all connections of this client were in use")
+        if isinstance(error, _NOT_SENT):
+            hint = "Is a server running there (`taskstore serve`), and is the address right (base_url, TASKSTORE_URL)?"
+            return NotSentError(f"{what}. Nothing was sent. {hint}")
+        then = "The store may have carried it out or not: look (task, tasks, group) before you repeat it"
+        if self.call.only_reads:
+            then = "It only reads, so repeat it"
         message = f"{what}. The request was sent, and no complete answer came back. {then}"
         return self.call.failed(OutcomeUnknownError(message))
 
@@ -143,8 +139,10 @@ class _Sender(Generic[Pool]):
         self._kind: type[Pool] = kind
         self._injected = http_client is not None
         self._closed = False
-        given = base_url or (str(http_client.base_url) if http_client else "")
-        self.base_url, user = _address(given or os.environ.get("TASKSTORE_URL") or DEFAULT_URL)
+        if base_url is None:
+            base_url = str(http_client.base_url) if http_client else ""
+            base_url = base_url or os.environ.get("TASKSTORE_URL") or DEFAULT_URL
+        self.base_url, user = _address(base_url)
         """Where the store is, without credentials and without a slash at the end."""
         self._auth = _auth(user if auth is None else auth)
         self._timeouts = _timeouts(http_client, timeout)
@@ -307,7 +305,7 @@ def _auth(auth: Auth | None) -> Any:
             return httpx.USE_CLIENT_DEFAULT
         case str():
             return _Bearer(auth)
-        case (str(), str()) | httpx.Auth():
+        case tuple((str(), str())) | httpx.Auth():
             return auth
         case _ if callable(auth):
             return auth

@@ -143,7 +143,7 @@ def tasks(ids: Iterable[TaskRef]) -> Iterator[Call[list[TaskInfo | None]]]:
         room -= len(text) + 1
         if room < 0:
             parts.append([])
-            room = _IDS_LENGTH - len(text) - 1
+            room = _IDS_LENGTH - len(text)
         parts[-1].append(text)
     return map(_tasks_call, parts)
 
