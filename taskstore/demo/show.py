@@ -179,9 +179,10 @@ def told(story: Story, columns: int) -> list[Part]:
     sentences = []
     killed, heir = story.killed, story.heir
     if killed and heir:
+        rest_ns = story.lease_end_ns - killed.until_ns
         sentences += [
             f"Worker {killed.worker} was killed while it held map task {killed.id}, {shortened(killed.data)}.",
-            f"Its lease ran out {_seconds(story.lease_end_ns - killed.until_ns)} later;",
+            f"Its lease ran out {_seconds(rest_ns)} later;" if rest_ns >= 0 else "Its lease had run out just before;",
             f"{_seconds(heir.since_ns - story.lease_end_ns)} after that worker {heir.worker} claimed the same chunk,",
             f"now as task {heir.id}, and finished it.",
         ]
@@ -193,7 +194,7 @@ def told(story: Story, columns: int) -> list[Part]:
 
 
 def _seconds(ns: int) -> str:
-    return f"{ns / 1e9:.1f} s" if abs(ns) >= 10**9 else f"{ns / 1e6:.0f} ms"
+    return f"{ns / 1e9:.1f} s" if ns >= 10**9 else f"{ns / 1e6:.{0 if ns >= 10**7 else 1}f} ms"
 
 
 def _number(count: int, what: str) -> str:

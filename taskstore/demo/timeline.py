@@ -15,7 +15,7 @@ from taskstore.demo.show import shortened
 
 WIDTH: Final = 1080
 LEFT: Final = 140
-RIGHT: Final = 30
+RIGHT: Final = 90
 TOP: Final = 128
 LANE: Final = 34
 GAP: Final = 16
@@ -145,8 +145,9 @@ class _Drawing:
         if not killed or not heir:
             return
         y, middle = self.y(killed.worker), self.y(killed.worker) + LANE // 2
-        died, over, taken = self.x(killed.until_ns), self.x(self.story.lease_end_ns), self.x(heir.since_ns)
-        size = f'width="{max(over - died, 0):.2f}" height="{LANE - 8}"'
+        died, taken = self.x(killed.until_ns), self.x(heir.since_ns)
+        over = max(self.x(self.story.lease_end_ns), died)
+        size = f'width="{over - died:.2f}" height="{LANE - 8}"'
         yield f'<rect class="over" x="{died}" y="{y + 4}" {size} rx="2"/>'
         yield f'<path class="cross" d="M{died - 6} {middle - 6}l12 12m0 -12l-12 12"/>'
         yield _text(died + 14 if over - died > 200 else over + 12, middle + 5, f"killed, holding task {killed.id}")
@@ -155,8 +156,7 @@ class _Drawing:
         curve = f"M{over} {start}C{over} {end - 3 * down} {taken} {start + down} {taken} {end - down}"
         yield f'<path class="way" d="{curve}"/>'
         yield f'<path class="tip" d="M{taken - 4} {end - down}h8L{taken} {end}z"/>'
-        side, anchor = (-8, "end") if taken > WIDTH - 200 else (8, "start")
-        yield _text(taken + side, end - 4 if down > 0 else end + 13, f"task {heir.id}", anchor=anchor)
+        yield _text(taken + 8, end - 4 if down > 0 else end + 13, f"task {heir.id}")
 
 
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:

@@ -19,16 +19,18 @@ from taskstore.errors import TaskResponseError, TaskStoreError
 from taskstore.model import TaskInfo
 
 PAGE: Final = 1000
-"""How many tasks a reducer sums up in one update; an update takes 10,000 items."""
+"""How many tasks a reducer sums up in one update at first; an update takes 10,000 items."""
 
 
-@attrs.frozen
+@attrs.define
 class Worker:
     """One worker, under the client id of its client."""
 
     client: HTTPClient
     groups: Groups
     order: Order
+    page: int = PAGE
+    """How many tasks it sums up in one update; less each time that this took longer than the lease."""
 
     def work(self) -> None:
         """Claim and do tasks until the run is over."""
@@ -67,6 +69,8 @@ class Worker:
         except TaskResponseError as error:
             if error.has_bugs():
                 raise
+            if task.group == self.groups.reduce:
+                self.page = max(self.page // 2, 1)
             self.client.update(adds=[self._entry("lost", task)])
 
     def _map(self, task: TaskInfo, kill: list[TaskInfo]) -> None:
@@ -82,7 +86,7 @@ class Worker:
 
     def _reduce(self, token: TaskInfo) -> None:
         shard = int(token.data)
-        while counts := self.client.group(self.groups.shard(shard), limit=PAGE, owned=True):
+        while counts := self.client.group(self.groups.shard(shard), limit=self.page, owned=True):
             total = words.summed(task.data for task in counts)
             adds = [TaskInfo(self.groups.result(shard), data) for data in words.written(total)]
             self.client.update(adds=adds, deletes=counts, depends=[token])
