@@ -43,7 +43,7 @@ class Change(msgspec.Struct, frozen=True):
     """What is to be written, together, for a batch."""
 
     gone: Collection[int]
-    """Ids that no longer exist."""
+    """Ids that no longer exist; among them may be new ones, which nobody has seen in the storage."""
     made: Collection[Task]
     """Tasks that now exist."""
 
@@ -183,6 +183,7 @@ class _Book:
 
     def _consume(self, id: int) -> Task:
         task = self.tasks.pop(id)
-        if self.made.pop(id, None) is None:
-            self.gone.append(id)
+        # What came and went within the batch is gone, too: its id was given out, and only so does the storage know.
+        self.made.pop(id, None)
+        self.gone.append(id)
         return task

@@ -150,7 +150,7 @@ class SqliteStorage:
 
     def write(self, now: int, change: Change) -> None:
         """Write `change`. For the transaction only."""
-        last_id = max((task.id for task in change.made), default=self._last_id)
+        last_id = max([self._last_id, *change.gone, *(task.id for task in change.made)])
         try:
             if change.gone:
                 self._write.executemany(_DELETE, [(id,) for id in change.gone])

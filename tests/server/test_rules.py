@@ -142,10 +142,10 @@ def test_an_update_misses_a_task_that_a_claim_of_the_same_batch_took() -> None:
     assert update.error == Refusal(deletes=[1])
 
 
-def test_a_task_made_and_consumed_within_a_batch_is_never_written() -> None:
+def test_a_task_made_and_consumed_within_a_batch_is_only_known_to_be_gone() -> None:
     (_, second), change = outcomes(Update(ME, adds=[TaskAdd("new")]), Update(ME, deletes=[10]))
     assert second == Outcome()
-    assert not change
+    assert (list(change.gone), list(change.made)) == ([10], [])
 
 
 def test_a_refused_request_of_a_batch_fails_alone() -> None:
