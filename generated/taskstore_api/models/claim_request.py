@@ -13,29 +13,43 @@ T = TypeVar("T", bound="ClaimRequest")
 
 @_attrs_define
 class ClaimRequest:
-    """What to claim, and for how long.
+    """What to claim, and for how long. Exactly one of `group` and `groups` has to be given.
 
     Attributes:
         clientid (int): Who asks. Each process draws a random one when it starts. Equal ids may change each other's
             leases, so stay
             clear of 0 to 255, where the original clients live.
-        group (str): The name of a group, any text of 1 to 512 characters (Unicode scalar values).
         duration (int): How long the lease shall last, in nanoseconds from the server's now; 100 years at most.
+        group (str | Unset): The name of a group, any text of 1 to 512 characters (Unicode scalar values).
+        groups (list[str] | Unset): The groups to claim from, in place of one group.
+        limit (int | Unset): At most this many tasks are claimed.
+        wait (int | Unset): For how long the answer may be held back until there is something to claim, in nanoseconds.
         depends (list[int] | None | Unset): Ids of tasks that have to exist.
     """
 
     clientid: int
-    group: str
     duration: int
+    group: str | Unset = UNSET
+    groups: list[str] | Unset = UNSET
+    limit: int | Unset = UNSET
+    wait: int | Unset = UNSET
     depends: list[int] | None | Unset = UNSET
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         clientid = self.clientid
 
+        duration = self.duration
+
         group = self.group
 
-        duration = self.duration
+        groups: list[str] | Unset = UNSET
+        if not isinstance(self.groups, Unset):
+            groups = self.groups
+
+        limit = self.limit
+
+        wait = self.wait
 
         depends: list[int] | None | Unset
         if isinstance(self.depends, Unset):
@@ -51,10 +65,17 @@ class ClaimRequest:
         field_dict.update(
             {
                 "clientid": clientid,
-                "group": group,
                 "duration": duration,
             }
         )
+        if group is not UNSET:
+            field_dict["group"] = group
+        if groups is not UNSET:
+            field_dict["groups"] = groups
+        if limit is not UNSET:
+            field_dict["limit"] = limit
+        if wait is not UNSET:
+            field_dict["wait"] = wait
         if depends is not UNSET:
             field_dict["depends"] = depends
 
@@ -65,9 +86,15 @@ class ClaimRequest:
         d = dict(src_dict)
         clientid = d.pop("clientid")
 
-        group = d.pop("group")
-
         duration = d.pop("duration")
+
+        group = d.pop("group", UNSET)
+
+        groups = cast(list[str], d.pop("groups", UNSET))
+
+        limit = d.pop("limit", UNSET)
+
+        wait = d.pop("wait", UNSET)
 
         def _parse_depends(data: object) -> list[int] | None | Unset:
             if data is None:
@@ -88,8 +115,11 @@ class ClaimRequest:
 
         claim_request = cls(
             clientid=clientid,
-            group=group,
             duration=duration,
+            group=group,
+            groups=groups,
+            limit=limit,
+            wait=wait,
             depends=depends,
         )
 

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
+from ..types import UNSET, Unset
+
 T = TypeVar("T", bound="Task")
 
 
@@ -21,6 +23,9 @@ class Task:
         ownerid (int): Who asks. Each process draws a random one when it starts. Equal ids may change each other's
             leases, so stay
             clear of 0 to 255, where the original clients live.
+        attempts (int | Unset): How often the task has been claimed since it was added; updates keep it. A server of the
+            original protocol does
+            not say.
     """
 
     id: int
@@ -28,6 +33,7 @@ class Task:
     data: str
     duration: int
     ownerid: int
+    attempts: int | Unset = UNSET
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,6 +47,8 @@ class Task:
 
         ownerid = self.ownerid
 
+        attempts = self.attempts
+
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)
         field_dict.update(
@@ -52,6 +60,8 @@ class Task:
                 "ownerid": ownerid,
             }
         )
+        if attempts is not UNSET:
+            field_dict["attempts"] = attempts
 
         return field_dict
 
@@ -68,12 +78,15 @@ class Task:
 
         ownerid = d.pop("ownerid")
 
+        attempts = d.pop("attempts", UNSET)
+
         task = cls(
             id=id,
             group=group,
             data=data,
             duration=duration,
             ownerid=ownerid,
+            attempts=attempts,
         )
 
         task.additional_properties = d

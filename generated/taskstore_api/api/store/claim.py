@@ -8,14 +8,17 @@ from ...client import AuthenticatedClient, Client
 from ...models.claim_request import ClaimRequest
 from ...models.problem import Problem
 from ...models.task_response import TaskResponse
-from ...types import Response
+from ...types import UNSET, Response, Unset
 
 
 def _get_kwargs(
     *,
     body: ClaimRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
+    if not isinstance(idempotency_key, Unset):
+        headers["Idempotency-Key"] = idempotency_key
 
     _kwargs: dict[str, Any] = {
         "method": "post",
@@ -94,6 +97,7 @@ def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: ClaimRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Response[Problem | TaskResponse]:
     """Take a task under a lease.
 
@@ -105,8 +109,19 @@ def sync_detailed(
     no task
     has is a refusal, even where the group is empty.
 
+    With `groups` in place of `group` it chooses among all those groups that have something, at random;
+    exactly one
+    of the two has to be given. With `limit` it takes up to so many tasks in one step. With `wait` the
+    answer is
+    held back until something can be claimed, because it was added, given back, or its lease ran out, or
+    until the
+    time is up. A client that disconnects while it waits gets no task.
+
     Args:
-        body (ClaimRequest): What to claim, and for how long.
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
+        body (ClaimRequest): What to claim, and for how long. Exactly one of `group` and `groups`
+            has to be given.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -118,6 +133,7 @@ def sync_detailed(
 
     kwargs = _get_kwargs(
         body=body,
+        idempotency_key=idempotency_key,
     )
 
     response = client.get_httpx_client().request(
@@ -131,6 +147,7 @@ def sync(
     *,
     client: AuthenticatedClient | Client,
     body: ClaimRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Problem | TaskResponse | None:
     """Take a task under a lease.
 
@@ -142,8 +159,19 @@ def sync(
     no task
     has is a refusal, even where the group is empty.
 
+    With `groups` in place of `group` it chooses among all those groups that have something, at random;
+    exactly one
+    of the two has to be given. With `limit` it takes up to so many tasks in one step. With `wait` the
+    answer is
+    held back until something can be claimed, because it was added, given back, or its lease ran out, or
+    until the
+    time is up. A client that disconnects while it waits gets no task.
+
     Args:
-        body (ClaimRequest): What to claim, and for how long.
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
+        body (ClaimRequest): What to claim, and for how long. Exactly one of `group` and `groups`
+            has to be given.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -156,6 +184,7 @@ def sync(
     return sync_detailed(
         client=client,
         body=body,
+        idempotency_key=idempotency_key,
     ).parsed
 
 
@@ -163,6 +192,7 @@ async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: ClaimRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Response[Problem | TaskResponse]:
     """Take a task under a lease.
 
@@ -174,8 +204,19 @@ async def asyncio_detailed(
     no task
     has is a refusal, even where the group is empty.
 
+    With `groups` in place of `group` it chooses among all those groups that have something, at random;
+    exactly one
+    of the two has to be given. With `limit` it takes up to so many tasks in one step. With `wait` the
+    answer is
+    held back until something can be claimed, because it was added, given back, or its lease ran out, or
+    until the
+    time is up. A client that disconnects while it waits gets no task.
+
     Args:
-        body (ClaimRequest): What to claim, and for how long.
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
+        body (ClaimRequest): What to claim, and for how long. Exactly one of `group` and `groups`
+            has to be given.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -187,6 +228,7 @@ async def asyncio_detailed(
 
     kwargs = _get_kwargs(
         body=body,
+        idempotency_key=idempotency_key,
     )
 
     response = await client.get_async_httpx_client().request(**kwargs)
@@ -198,6 +240,7 @@ async def asyncio(
     *,
     client: AuthenticatedClient | Client,
     body: ClaimRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Problem | TaskResponse | None:
     """Take a task under a lease.
 
@@ -209,8 +252,19 @@ async def asyncio(
     no task
     has is a refusal, even where the group is empty.
 
+    With `groups` in place of `group` it chooses among all those groups that have something, at random;
+    exactly one
+    of the two has to be given. With `limit` it takes up to so many tasks in one step. With `wait` the
+    answer is
+    held back until something can be claimed, because it was added, given back, or its lease ran out, or
+    until the
+    time is up. A client that disconnects while it waits gets no task.
+
     Args:
-        body (ClaimRequest): What to claim, and for how long.
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
+        body (ClaimRequest): What to claim, and for how long. Exactly one of `group` and `groups`
+            has to be given.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -224,5 +278,6 @@ async def asyncio(
         await asyncio_detailed(
             client=client,
             body=body,
+            idempotency_key=idempotency_key,
         )
     ).parsed

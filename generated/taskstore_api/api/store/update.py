@@ -8,14 +8,17 @@ from ...client import AuthenticatedClient, Client
 from ...models.problem import Problem
 from ...models.task_response import TaskResponse
 from ...models.update_request import UpdateRequest
-from ...types import Response
+from ...types import UNSET, Response, Unset
 
 
 def _get_kwargs(
     *,
     body: UpdateRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
+    if not isinstance(idempotency_key, Unset):
+        headers["Idempotency-Key"] = idempotency_key
 
     _kwargs: dict[str, Any] = {
         "method": "post",
@@ -94,6 +97,7 @@ def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: UpdateRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Response[Problem | TaskResponse]:
     """Add, change and delete tasks in one atomic step.
 
@@ -114,6 +118,8 @@ def sync_detailed(
     with ids that grow in this order. All get this client as their owner.
 
     Args:
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
         body (UpdateRequest): Additions, changes, deletions and dependencies that are carried out
             together or not at all.
 
@@ -127,6 +133,7 @@ def sync_detailed(
 
     kwargs = _get_kwargs(
         body=body,
+        idempotency_key=idempotency_key,
     )
 
     response = client.get_httpx_client().request(
@@ -140,6 +147,7 @@ def sync(
     *,
     client: AuthenticatedClient | Client,
     body: UpdateRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Problem | TaskResponse | None:
     """Add, change and delete tasks in one atomic step.
 
@@ -160,6 +168,8 @@ def sync(
     with ids that grow in this order. All get this client as their owner.
 
     Args:
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
         body (UpdateRequest): Additions, changes, deletions and dependencies that are carried out
             together or not at all.
 
@@ -174,6 +184,7 @@ def sync(
     return sync_detailed(
         client=client,
         body=body,
+        idempotency_key=idempotency_key,
     ).parsed
 
 
@@ -181,6 +192,7 @@ async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: UpdateRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Response[Problem | TaskResponse]:
     """Add, change and delete tasks in one atomic step.
 
@@ -201,6 +213,8 @@ async def asyncio_detailed(
     with ids that grow in this order. All get this client as their owner.
 
     Args:
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
         body (UpdateRequest): Additions, changes, deletions and dependencies that are carried out
             together or not at all.
 
@@ -214,6 +228,7 @@ async def asyncio_detailed(
 
     kwargs = _get_kwargs(
         body=body,
+        idempotency_key=idempotency_key,
     )
 
     response = await client.get_async_httpx_client().request(**kwargs)
@@ -225,6 +240,7 @@ async def asyncio(
     *,
     client: AuthenticatedClient | Client,
     body: UpdateRequest,
+    idempotency_key: str | Unset = UNSET,
 ) -> Problem | TaskResponse | None:
     """Add, change and delete tasks in one atomic step.
 
@@ -245,6 +261,8 @@ async def asyncio(
     with ids that grow in this order. All get this client as their owner.
 
     Args:
+        idempotency_key (str | Unset): A name for one logical call, 16 to 64 letters, digits, `_`
+            or `-`, bare or in double quotes.
         body (UpdateRequest): Additions, changes, deletions and dependencies that are carried out
             together or not at all.
 
@@ -260,5 +278,6 @@ async def asyncio(
         await asyncio_detailed(
             client=client,
             body=body,
+            idempotency_key=idempotency_key,
         )
     ).parsed
