@@ -153,7 +153,8 @@ def test_a_new_field_and_a_new_operation_go_through(copy: Path) -> None:
     code, said = run(
         "-c",
         "from taskstore_api.api.store import colours; from taskstore_api.models import ClaimRequest;"
-        "print(colours._get_kwargs()['url'], ClaimRequest(1, 'map', 1, colour='red').to_dict()['colour'])",
+        "claim = ClaimRequest(clientid=1, group='map', duration=1, colour='red');"
+        "print(colours._get_kwargs()['url'], claim.to_dict()['colour'])",
         cwd=copy / "generated",
     )
     assert said.split() == ["/colours", "red"]

@@ -112,7 +112,7 @@ from taskstore import HTTPClient, TaskInfo
 from taskstore_api.models import ClaimRequest
 
 assert_type(HTTPClient().claim("map", 1), TaskInfo | None)
-assert_type(ClaimRequest(1, "map", 1).group, str)
+assert_type(ClaimRequest(clientid=1, group="map", duration=1).clientid, int)
 HTTPClient().claim("map", 1.5)
 """
 
