@@ -24,7 +24,7 @@ from taskstore.errors import (
     UsageError,
 )
 from taskstore.identity import ID
-from taskstore.model import Duration, Instant, TaskInfo
+from taskstore.model import Counters, Duration, GroupStats, Instant, Stats, Step, TaskInfo, Totals
 
 __version__ = _version("taskstore")
 
@@ -32,16 +32,21 @@ __all__ = [
     "ID",
     "AnswerError",
     "AsyncHTTPClient",
+    "Counters",
     "Duration",
+    "GroupStats",
     "HTTPClient",
     "HTTPError",
     "Instant",
     "NotSentError",
     "OutcomeUnknownError",
+    "Stats",
+    "Step",
     "StoreError",
     "TaskInfo",
     "TaskResponseError",
     "TaskStoreError",
+    "Totals",
     "UsageError",
     "__version__",
 ]

@@ -11,9 +11,9 @@ from typing import Self
 
 from taskstore import wire
 from taskstore.identity import ID
-from taskstore.model import Duration, TaskInfo, checked_client_id
+from taskstore.model import Duration, Stats, Step, TaskInfo, checked_client_id
 from taskstore.transport import AsyncHTTP, AsyncSender, Auth, Sender, SyncHTTP, Timeout
-from taskstore.wire import TaskRef
+from taskstore.wire import GroupRef, TaskRef
 
 
 class HTTPClient:
@@ -64,25 +64,63 @@ class HTTPClient:
         return ID() if self._client_id is None else self._client_id
 
     def claim(
-        self, group: str, duration: Duration, depends: Iterable[TaskRef] = (), *, timeout: Timeout = ...
+        self,
+        group: GroupRef,
+        duration: Duration,
+        depends: Iterable[TaskRef] = (),
+        *,
+        wait: Duration = 0,
+        timeout: Timeout = ...,
     ) -> TaskInfo | None:
         """Take one of the group's available tasks, at random, under a lease.
 
         Until the lease has run out nobody else can claim, change or delete the task. It then is simply available again.
 
         Args:
-            group: The group's name.
+            group: The group's name; or several names, of which one that has something is chosen at random.
             duration: How long the lease shall last from the server's now, a `timedelta` or integer nanoseconds.
             depends: Tasks, or ids, that have to exist, or nothing is claimed.
+            wait: For how long to wait for a task if there is none, up to an hour; the timeout counts on top of it. A
+                server of the original protocol does not wait.
             timeout: In place of the client's own.
 
         Returns:
-            The task, under a new id; or None if the group has no task that is available.
+            The task, under a new id; or None if there was none.
 
         Raises:
             TaskResponseError: A task of `depends` does not exist.
         """
-        return self._sender.send(wire.claim(self.client_id, group, duration, depends), timeout)
+        return self._sender.send(wire.claim(self.client_id, group, duration, depends, wait=wait), timeout)
+
+    def claim_batch(
+        self,
+        group: GroupRef,
+        duration: Duration,
+        limit: int,
+        depends: Iterable[TaskRef] = (),
+        *,
+        wait: Duration = 0,
+        timeout: Timeout = ...,
+    ) -> list[TaskInfo]:
+        """Take several tasks at once, in one step; otherwise like `claim`.
+
+        Args:
+            group: The group's name, or several names.
+            duration: How long each lease shall last.
+            limit: At most this many tasks, from 1 to 10,000. There may be fewer, even if the store has more; a server
+                of the original protocol gives one.
+            depends: Tasks, or ids, that have to exist, or nothing is claimed.
+            wait: For how long to wait for the first task if there is none.
+            timeout: In place of the client's own.
+
+        Returns:
+            The tasks, under new ids; an empty list if there was none.
+
+        Raises:
+            TaskResponseError: A task of `depends` does not exist.
+        """
+        call = wire.claim_batch(self.client_id, group, duration, limit, depends, wait=wait)
+        return self._sender.send(call, timeout)
 
     def group(self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ...) -> list[TaskInfo]:
         """The tasks of a group that are available, in the order in which they have become so.
@@ -110,6 +148,64 @@ class HTTPClient:
         for each of them.
         """
         return [task for call in wire.tasks(ids) for task in self._sender.send(call, timeout)]
+
+    def stats(self, prefix: str = "", limit: int = 0, *, timeout: Timeout = ...) -> Stats:
+        """How many tasks there are, group by group and in all, and what the server has done since it started.
+
+        Args:
+            prefix: Only groups whose name begins so.
+            limit: At most this many groups; 0 means all.
+            timeout: In place of the client's own.
+        """
+        return self._sender.send(wire.stats(prefix, limit), timeout)
+
+    def step(
+        self,
+        adds: Iterable[TaskInfo] = (),
+        updates: Iterable[TaskInfo] = (),
+        deletes: Iterable[TaskRef] = (),
+        depends: Iterable[TaskRef] = (),
+        *,
+        group: GroupRef | None = None,
+        duration: Duration | None = None,
+        limit: int = 1,
+        wait: Duration = 0,
+        claim_depends: Iterable[TaskRef] = (),
+        timeout: Timeout = ...,
+    ) -> Step:
+        """Finish what was done and claim what comes next: an `update`, then a `claim_batch`, in one atomic step.
+
+        Where either is refused, neither happens. The claim sees what the update has made. With `wait`, the update is
+        made at once and only the claim waits.
+
+        Args:
+            adds: New tasks.
+            updates: Tasks as they shall be from now on.
+            deletes: Tasks, or ids, to delete.
+            depends: Tasks, or ids, that have to exist.
+            group: The name, or names, of what to claim from; None claims nothing.
+            duration: How long each lease shall last; needed with a group.
+            limit: At most this many tasks are claimed.
+            wait: For how long to wait for the first of them if there is none.
+            claim_depends: Tasks, or ids, that have to exist once the update is made.
+            timeout: In place of the client's own.
+
+        Returns:
+            The claimed tasks, and the new tasks of the update.
+
+        Raises:
+            TaskResponseError: As for `update` and `claim`; nothing has changed, and nothing was claimed.
+        """
+        call = wire.step(
+            self.client_id,
+            (adds, updates, deletes, depends),
+            groups=group,
+            duration=duration,
+            limit=limit,
+            wait=wait,
+            depends=claim_depends,
+        )
+        return self._sender.send(call, timeout)
 
     def update(
         self,
@@ -183,10 +279,30 @@ class AsyncHTTPClient:
         return ID() if self._client_id is None else self._client_id
 
     async def claim(
-        self, group: str, duration: Duration, depends: Iterable[TaskRef] = (), *, timeout: Timeout = ...
+        self,
+        group: GroupRef,
+        duration: Duration,
+        depends: Iterable[TaskRef] = (),
+        *,
+        wait: Duration = 0,
+        timeout: Timeout = ...,
     ) -> TaskInfo | None:
         """Async twin of `HTTPClient.claim`."""
-        return await self._sender.send(wire.claim(self.client_id, group, duration, depends), timeout)
+        return await self._sender.send(wire.claim(self.client_id, group, duration, depends, wait=wait), timeout)
+
+    async def claim_batch(
+        self,
+        group: GroupRef,
+        duration: Duration,
+        limit: int,
+        depends: Iterable[TaskRef] = (),
+        *,
+        wait: Duration = 0,
+        timeout: Timeout = ...,
+    ) -> list[TaskInfo]:
+        """Async twin of `HTTPClient.claim_batch`."""
+        call = wire.claim_batch(self.client_id, group, duration, limit, depends, wait=wait)
+        return await self._sender.send(call, timeout)
 
     async def group(self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ...) -> list[TaskInfo]:
         """Async twin of `HTTPClient.group`."""
@@ -203,6 +319,36 @@ class AsyncHTTPClient:
     async def tasks(self, *ids: TaskRef, timeout: Timeout = ...) -> list[TaskInfo | None]:
         """Async twin of `HTTPClient.tasks`."""
         return [task for call in wire.tasks(ids) for task in await self._sender.send(call, timeout)]
+
+    async def stats(self, prefix: str = "", limit: int = 0, *, timeout: Timeout = ...) -> Stats:
+        """Async twin of `HTTPClient.stats`."""
+        return await self._sender.send(wire.stats(prefix, limit), timeout)
+
+    async def step(
+        self,
+        adds: Iterable[TaskInfo] = (),
+        updates: Iterable[TaskInfo] = (),
+        deletes: Iterable[TaskRef] = (),
+        depends: Iterable[TaskRef] = (),
+        *,
+        group: GroupRef | None = None,
+        duration: Duration | None = None,
+        limit: int = 1,
+        wait: Duration = 0,
+        claim_depends: Iterable[TaskRef] = (),
+        timeout: Timeout = ...,
+    ) -> Step:
+        """Async twin of `HTTPClient.step`."""
+        call = wire.step(
+            self.client_id,
+            (adds, updates, deletes, depends),
+            groups=group,
+            duration=duration,
+            limit=limit,
+            wait=wait,
+            depends=claim_depends,
+        )
+        return await self._sender.send(call, timeout)
 
     async def update(
         self,

@@ -139,6 +139,23 @@ def checked_client_id(client_id: int) -> int:
     return client_id
 
 
+def checked_count(number: int, name: str) -> int:
+    """`number` itself, if it is an `int` from 0 on.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if checked_id(number, name) < 0:
+        raise UsageError(f"{name}={number} has to be 0 or more")
+    return number
+
+
+def _attempts(attempts: int) -> int:
+    if checked_count(attempts, "attempts") not in INT32:
+        raise UsageError(f"attempts={attempts} does not fit 32 bits")
+    return attempts
+
+
 def _data(data: str) -> str:
     return checked_text(data, "data")
 
@@ -182,6 +199,9 @@ class TaskInfo:
 
     owner_id: int = attrs.field(default=0, converter=checked_client_id)
     """The client id that last added, changed or claimed the task."""
+
+    attempts: int = attrs.field(default=0, converter=_attempts)
+    """How often the task has been claimed since it was added; updates keep it. 0 from a server that does not say."""
 
     @property
     def available_at(self) -> datetime:
@@ -230,5 +250,95 @@ class TaskInfo:
             data = f"{self.data[:_SHOWN]!r}... ({len(self.data):,} characters)"
         return (
             f"TaskInfo(group={self.group!r}, data={data}, timespec={self.timespec}, "
-            f"id={self.id}, owner_id={self.owner_id})"
+            f"id={self.id}, owner_id={self.owner_id}, attempts={self.attempts})"
         )
+
+
+@attrs.frozen
+class Step:
+    """What has come of a `step`."""
+
+    claimed: tuple[TaskInfo, ...] = ()
+    """The tasks that were claimed, under new ids."""
+
+    updated: tuple[TaskInfo, ...] = ()
+    """The new tasks of the update: one for each of `adds`, then one for each of `updates`."""
+
+
+@attrs.frozen
+class GroupStats:
+    """How many tasks a group has."""
+
+    group: str
+    """The group's name."""
+
+    available: int
+    """Tasks that can be claimed now."""
+
+    owned: int
+    """Tasks that cannot, and that have been claimed before; most of them are under a lease."""
+
+    delayed: int
+    """Tasks that cannot, and that have never been claimed."""
+
+    oldest_age_ns: int
+    """For how many nanoseconds the oldest available task has been available; 0 where none is."""
+
+    @property
+    def oldest_age(self) -> timedelta:
+        """For how long the oldest available task has been available, rounded down to microseconds."""
+        return timedelta(microseconds=self.oldest_age_ns // 1_000)
+
+
+@attrs.frozen
+class Totals:
+    """How many groups and tasks a store has."""
+
+    groups: int
+    """Groups that have a task."""
+
+    available: int
+    """Tasks that can be claimed now."""
+
+    owned: int
+    """Tasks that cannot, and that have been claimed before."""
+
+    delayed: int
+    """Tasks that cannot, and that have never been claimed."""
+
+
+@attrs.frozen
+class Counters:
+    """What a server has done since it started."""
+
+    adds: int
+    """Tasks added."""
+
+    claims: int
+    """Tasks claimed."""
+
+    updates: int
+    """Tasks changed."""
+
+    deletes: int
+    """Tasks deleted."""
+
+    conflicts: int
+    """Requests refused."""
+
+    expired: int
+    """Tasks claimed once more, after their lease ran out or they were given back."""
+
+
+@attrs.frozen
+class Stats:
+    """What a store holds, and what the server that was asked has done."""
+
+    groups: tuple[GroupStats, ...]
+    """The groups that were asked for, sorted by name."""
+
+    totals: Totals
+    """What all groups hold together, whatever was asked for; may be some seconds old."""
+
+    counters: Counters
+    """What this server has done since it started."""

@@ -178,6 +178,8 @@ class _Sender(Generic[Pool]):
 
     def _exchange(self, call: Call[Any], timeout: Timeout) -> _Exchange:
         timeouts = self._timeouts if timeout is ... else httpx.Timeout(_seconds(timeout)).as_dict()
+        if call.wait_ns and timeouts["read"] is not None:
+            timeouts = {**timeouts, "read": min(timeouts["read"] + call.wait_ns / 1e9, _LONGEST_TIMEOUT_S)}
         return _Exchange(call, self.base_url + call.request["url"], timeouts)
 
     def _request(self, pool: Pool, exchange: _Exchange) -> httpx.Request:

@@ -10,13 +10,15 @@ import html
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 from taskstore_api.api.store.claim import _get_kwargs as claim_request
 from taskstore_api.api.store.group import _get_kwargs as group_request
 from taskstore_api.api.store.groups import _get_kwargs as groups_request
+from taskstore_api.api.store.stats import _get_kwargs as stats_request
+from taskstore_api.api.store.step import _get_kwargs as step_request
 from taskstore_api.api.store.task import _get_kwargs as task_request
 from taskstore_api.api.store.tasks import _get_kwargs as tasks_request
 from taskstore_api.api.store.update import _get_kwargs as update_request
@@ -24,23 +26,50 @@ from taskstore_api.models import (
     ClaimRequest,
     Owned,
     Problem,
+    StepClaim,
+    StepRequest,
+    StepResponse,
+    StepUpdate,
     Task,
     TaskAdd,
     TaskResponse,
     TaskUpdate,
     UpdateRequest,
 )
+from taskstore_api.models import Counters as RawCounters
+from taskstore_api.models import GroupStats as RawGroupStats
 from taskstore_api.models import TaskResponseError as Refusal
+from taskstore_api.models import Totals as RawTotals
+from taskstore_api.types import UNSET, Unset
 
 from taskstore.errors import AnswerError, HTTPError, TaskResponseError, TaskStoreError, UsageError
-from taskstore.model import Duration, TaskInfo, checked_group, checked_id, checked_text, duration_ns
+from taskstore.model import (
+    Counters,
+    Duration,
+    GroupStats,
+    Stats,
+    Step,
+    TaskInfo,
+    Totals,
+    checked_count,
+    checked_group,
+    checked_id,
+    checked_text,
+    duration_ns,
+)
 
 T = TypeVar("T")
 E = TypeVar("E", bound=TaskStoreError)
 
 TaskRef: TypeAlias = TaskInfo | int
 """A task that the store holds, or its id."""
+GroupRef: TypeAlias = str | Sequence[str]
+"""The name of a group, or the names of several."""
 
+_LIMITS: Final = range(2**31)
+_BATCHES: Final = range(1, 10_001)
+_LONGEST_WAIT_NS: Final = 3_600 * 10**9
+"""An hour; the contract allows no more."""
 _IDS_LENGTH: Final = 7_000
 """How many characters of ids one call of `tasks` asks for. The contract allows 16,000, but many a proxy takes no more
 than 8 KiB for the first line of a request."""
@@ -71,6 +100,8 @@ class Call(Generic[T]):
     """`method`, `url` (from the root of the store), and where needed `params`, `json` and `headers`."""
     read: Callable[[Any], T]
     """Turns the JSON value of an answer into a result; a `ValueError` says what does not fit, and where."""
+    wait_ns: int = 0
+    """For how long the server may hold the answer back, in nanoseconds."""
 
     def result(self, answer: Answer) -> T:
         """What the answer says.
@@ -112,9 +143,8 @@ def group(name: str, limit: int, owned: bool) -> Call[list[TaskInfo]]:
     Raises:
         UsageError: An argument is of the wrong type or out of range.
     """
-    if checked_id(limit, "limit") not in range(2**31):
-        raise UsageError(f"limit={limit} has to be from 0, which means all, to {2**31 - 1}")
-    request = group_request(checked_group(name), limit=limit, owned=Owned.TRUE if owned else Owned.FALSE)
+    owned_or_not = Owned.TRUE if owned else Owned.FALSE
+    request = group_request(checked_group(name), limit=_limit(limit), owned=owned_or_not)
     if name in {".", ".."}:
         # HTTP libraries take these for steps in a path, and would call another address.
         request["url"] = request["url"].replace(".", "%2E")
@@ -148,19 +178,38 @@ def tasks(ids: Iterable[TaskRef]) -> Iterator[Call[list[TaskInfo | None]]]:
     return map(_tasks_call, parts)
 
 
-def claim(client_id: int, name: str, duration: Duration, depends: Iterable[TaskRef]) -> Call[TaskInfo | None]:
-    """Take a task of the group `name` under a lease of `duration`.
+def claim(
+    client_id: int, groups: GroupRef, duration: Duration, depends: Iterable[TaskRef], *, wait: Duration = 0
+) -> Call[TaskInfo | None]:
+    """Take a task of one of these groups under a lease of `duration`.
 
     Raises:
         UsageError: An argument is of the wrong type or out of range.
     """
-    lease_ns = duration_ns(duration)
-    if lease_ns < 0:
-        raise UsageError(f"duration is {lease_ns} ns: a lease cannot end before it begins")
+    batch = claim_batch(client_id, groups, duration, 1, depends, wait=wait)
+    return Call(batch.request, lambda raw: next(iter(batch.read(raw)), None), batch.wait_ns)
+
+
+def claim_batch(
+    client_id: int, groups: GroupRef, duration: Duration, limit: int, depends: Iterable[TaskRef], *, wait: Duration = 0
+) -> Call[list[TaskInfo]]:
+    """Take up to `limit` tasks of these groups, in one step.
+
+    Raises:
+        UsageError: An argument is of the wrong type or out of range.
+    """
+    asked = _claim(groups, duration, limit, depends, wait)
+    # What is not asked for is not sent, so that a server of the original protocol understands every plain claim.
     body = ClaimRequest(
-        clientid=client_id, group=checked_group(name), duration=lease_ns, depends=_ids_of(depends, "depends")
+        clientid=client_id,
+        group=asked.group,
+        groups=asked.groups,
+        duration=asked.duration,
+        limit=asked.limit,
+        wait=asked.wait,
+        depends=asked.depends,
     )
-    return Call(claim_request(body=body), _claimed)
+    return Call(claim_request(body=body), lambda raw: _claimed(_outcome(raw), asked), asked.wait or 0)
 
 
 def update(
@@ -175,20 +224,47 @@ def update(
     Raises:
         UsageError: An argument is of the wrong type or out of range.
     """
-    added = [TaskAdd(group=task.group, data=task.data, duration=task.timespec) for task in _infos(adds, "adds")]
-    updated = [
-        TaskUpdate(id=_id_of(task, "updates"), data=task.data, duration=task.timespec)
-        for task in _infos(updates, "updates")
-    ]
+    asked = _update(adds, updates, deletes, depends)
     body = UpdateRequest(
-        clientid=client_id,
-        adds=added,
-        updates=updated,
-        deletes=_ids_of(deletes, "deletes"),
-        depends=_ids_of(depends, "depends"),
+        clientid=client_id, adds=asked.adds, updates=asked.updates, deletes=asked.deletes, depends=asked.depends
     )
-    expected = len(added) + len(updated)
-    return Call(update_request(body=body), lambda raw: _sized(_outcome(raw), "$.tasks", expected))
+    return Call(update_request(body=body), lambda raw: _sized(_outcome(raw), "$.tasks", _made(asked)))
+
+
+def step(
+    client_id: int,
+    update: tuple[Iterable[TaskInfo], Iterable[TaskInfo], Iterable[TaskRef], Iterable[TaskRef]],
+    *,
+    groups: GroupRef | None,
+    duration: Duration | None,
+    limit: int,
+    wait: Duration,
+    depends: Iterable[TaskRef],
+) -> Call[Step]:
+    """An update (adds, updates, deletes, depends), and a claim of the groups, if there are any, in one atomic step.
+
+    Raises:
+        UsageError: An argument is of the wrong type or out of range, or says something of a claim without a group.
+    """
+    changes, claims = _update(*update), None
+    if groups is not None:
+        if duration is None:
+            raise UsageError("a step that claims needs a duration: how long the lease shall last")
+        claims = _claim(groups, duration, limit, depends, wait)
+    elif duration is not None or limit != 1 or wait != 0 or _ids_of(depends, "claim_depends"):
+        raise UsageError("a step without a group claims nothing: duration, limit, wait and claim_depends need a group")
+    has_changes = changes.adds or changes.updates or changes.deletes or changes.depends
+    body = StepRequest(clientid=client_id, update=changes if has_changes else None, claim=claims)
+    return Call(step_request(body=body), lambda raw: _step(raw, _made(changes), claims), (claims and claims.wait) or 0)
+
+
+def stats(prefix: str, limit: int) -> Call[Stats]:
+    """Counts of the groups whose name begins with `prefix`, of the whole store, and of what the server has done.
+
+    Raises:
+        UsageError: An argument is of the wrong type or out of range.
+    """
+    return Call(stats_request(prefix=checked_text(prefix, "prefix"), limit=_limit(limit)), _stats)
 
 
 # What is asked: arguments, checked before anything is sent.
@@ -229,6 +305,54 @@ def _tasks_call(ids: list[str]) -> Call[list[TaskInfo | None]]:
     return Call(request, lambda raw: _sized(_maybe_tasks(raw), "$", len(ids)))
 
 
+def _limit(limit: int) -> int:
+    if checked_id(limit, "limit") not in _LIMITS:
+        raise UsageError(f"limit={limit} has to be from 0, which means all, to {_LIMITS[-1]}")
+    return limit
+
+
+def _claim(groups: GroupRef, duration: Duration, limit: int, depends: Iterable[TaskRef], wait: Duration) -> StepClaim:
+    names = [groups] if isinstance(groups, str) else [*dict.fromkeys(_listed(groups, "group"))]
+    if not names:
+        raise UsageError("a claim needs a group to claim from, and got an empty list")
+    for name in names:
+        checked_group(name)
+    lease_ns, wait_ns = duration_ns(duration), duration_ns(wait, "wait")
+    if lease_ns < 0:
+        raise UsageError(f"duration is {lease_ns} ns: a lease cannot end before it begins")
+    if not 0 <= wait_ns <= _LONGEST_WAIT_NS:
+        raise UsageError(f"wait is {wait_ns} ns, and has to be from 0 to an hour ({_LONGEST_WAIT_NS} ns)")
+    if checked_id(limit, "limit") not in _BATCHES:
+        raise UsageError(f"limit={limit} has to be from {_BATCHES[0]} to {_BATCHES[-1]}")
+    return StepClaim(
+        duration=lease_ns,
+        group=names[0] if len(names) == 1 else UNSET,
+        groups=names if len(names) > 1 else UNSET,
+        limit=limit if limit > 1 else UNSET,
+        wait=wait_ns or UNSET,
+        depends=_ids_of(depends, "depends"),
+    )
+
+
+def _update(
+    adds: Iterable[TaskInfo], updates: Iterable[TaskInfo], deletes: Iterable[TaskRef], depends: Iterable[TaskRef]
+) -> StepUpdate:
+    return StepUpdate(
+        adds=[TaskAdd(group=task.group, data=task.data, duration=task.timespec) for task in _infos(adds, "adds")],
+        updates=[
+            TaskUpdate(id=_id_of(task, "updates"), data=task.data, duration=task.timespec)
+            for task in _infos(updates, "updates")
+        ],
+        deletes=_ids_of(deletes, "deletes"),
+        depends=_ids_of(depends, "depends"),
+    )
+
+
+def _made(update: StepUpdate) -> int:
+    """How many new tasks an update makes."""
+    return len(update.adds or ()) + len(update.updates or ())
+
+
 # What is answered: JSON values, checked as they are read.
 
 
@@ -264,9 +388,21 @@ def _sized(items: list[T], where: str, size: int) -> list[T]:
     return items
 
 
+def _claimed(tasks: list[TaskInfo], asked: StepClaim | None) -> list[TaskInfo]:
+    most = asked.limit or 1 if asked else 0
+    if len(tasks) > most:
+        raise _Misfit(f"expected at most {most} elements at $.tasks, got {len(tasks)}")
+    for place, task in enumerate(tasks):
+        # A server that does not know the field `groups` may have claimed from somewhere else.
+        if asked and task.group != asked.group and task.group not in (asked.groups or ()):
+            raise _Misfit(f"expected a task of a group that was asked for at $.tasks[{place}], got {task!r}")
+    return tasks
+
+
 def _info(task: Task, where: str) -> TaskInfo:
+    attempts = 0 if isinstance(task.attempts, Unset) else task.attempts
     try:
-        info = TaskInfo(group=task.group, data=task.data, timespec=task.duration, id=task.id, owner_id=task.ownerid)
+        info = TaskInfo(task.group, task.data, task.duration, task.id, task.ownerid, attempts)
     except UsageError as misfit:
         raise _Misfit(f"expected a task at {where}: {misfit}") from None
     if info.id < 1 or info.timespec < 1:
@@ -294,24 +430,85 @@ def _group_names(raw: object) -> list[str]:
     return [checked_text(name, f"$[{place}]") for place, name in enumerate(_list(raw, "$"))]
 
 
-def _claimed(raw: object) -> TaskInfo | None:
-    claimed = _outcome(raw)
-    return _sized(claimed, "$.tasks", 1)[0] if claimed else None
-
-
 def _outcome(raw: object) -> list[TaskInfo]:
     response = _object(_response, raw, "$")
     if response.error is not None:
         raise _refused(response.error)
-    return [_info(task, f"$.tasks[{place}]") for place, task in enumerate(response.tasks)]
+    return _infos_of(response.tasks, "$.tasks")
+
+
+def _step(raw: object, made: int, asked: StepClaim | None) -> Step:
+    response = _object(_step_response, raw, "$")
+    if response.error is not None:
+        raise _refused(response.error)
+    claimed = _claimed(_infos_of(response.tasks, "$.tasks"), asked)
+    return Step(tuple(claimed), tuple(_sized(_infos_of(response.updated, "$.updated"), "$.updated", made)))
+
+
+def _infos_of(tasks: list[Task], where: str) -> list[TaskInfo]:
+    return [_info(task, f"{where}[{place}]") for place, task in enumerate(tasks)]
+
+
+# Not by their from_dict, which takes a text for a list, and hands on an error that does not fit as it is.
 
 
 def _response(fields: dict[str, Any]) -> TaskResponse:
-    # Not by its from_dict, which takes a text for a list, and hands on an error that does not fit as it is.
-    tasks, error = _list(fields["tasks"], "$.tasks"), fields["error"]
-    return TaskResponse(
-        tasks=[_object(Task.from_dict, item, f"$.tasks[{place}]") for place, item in enumerate(tasks)],
-        error=None if error is None else _object(Refusal.from_dict, error, "$.error"),
+    return TaskResponse(tasks=_tasks_of(fields, "tasks"), error=_error_of(fields))
+
+
+def _step_response(fields: dict[str, Any]) -> StepResponse:
+    return StepResponse(tasks=_tasks_of(fields, "tasks"), updated=_tasks_of(fields, "updated"), error=_error_of(fields))
+
+
+def _tasks_of(fields: dict[str, Any], name: str) -> list[Task]:
+    items = _list(fields[name], f"$.{name}")
+    return [_object(Task.from_dict, item, f"$.{name}[{place}]") for place, item in enumerate(items)]
+
+
+def _error_of(fields: dict[str, Any]) -> Refusal | None:
+    error = fields["error"]
+    return None if error is None else _object(Refusal.from_dict, error, "$.error")
+
+
+def _stats(raw: object) -> Stats:
+    # Nor by this one, which takes any object for a list of groups.
+    fields = _object(lambda fields: (fields["groups"], fields["totals"], fields["counters"]), raw, "$")
+    groups, totals, counters = fields
+    return Stats(
+        groups=tuple(_group_stats(item, f"$.groups[{place}]") for place, item in enumerate(_list(groups, "$.groups"))),
+        totals=_totals(_object(RawTotals.from_dict, totals, "$.totals")),
+        counters=_counters(_object(RawCounters.from_dict, counters, "$.counters")),
+    )
+
+
+def _group_stats(raw: object, where: str) -> GroupStats:
+    group = _object(RawGroupStats.from_dict, raw, where)
+    return GroupStats(
+        group=checked_text(group.group, f"{where}.group"),
+        available=checked_count(group.available, f"{where}.available"),
+        owned=checked_count(group.owned, f"{where}.owned"),
+        delayed=checked_count(group.delayed, f"{where}.delayed"),
+        oldest_age_ns=checked_count(group.oldest_age, f"{where}.oldest_age"),
+    )
+
+
+def _totals(totals: RawTotals) -> Totals:
+    return Totals(
+        groups=checked_count(totals.groups, "$.totals.groups"),
+        available=checked_count(totals.available, "$.totals.available"),
+        owned=checked_count(totals.owned, "$.totals.owned"),
+        delayed=checked_count(totals.delayed, "$.totals.delayed"),
+    )
+
+
+def _counters(counters: RawCounters) -> Counters:
+    return Counters(
+        adds=checked_count(counters.adds, "$.counters.adds"),
+        claims=checked_count(counters.claims, "$.counters.claims"),
+        updates=checked_count(counters.updates, "$.counters.updates"),
+        deletes=checked_count(counters.deletes, "$.counters.deletes"),
+        conflicts=checked_count(counters.conflicts, "$.counters.conflicts"),
+        expired=checked_count(counters.expired, "$.counters.expired"),
     )
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore import TaskInfo, UsageError
+from taskstore import GroupStats, TaskInfo, UsageError
 from taskstore.model import LONGEST_NS, duration_ns, instant_ns
 
 LATE = 1_795_488_673_716_052_434
 # Naive on purpose: Hypothesis adds the time zone.
 FIRST, LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # noqa: DTZ001
-TASK = TaskInfo("map", "hello", timespec=LATE, id=17, owner_id=734_512)
+TASK = TaskInfo("map", "hello", timespec=LATE, id=17, owner_id=734_512, attempts=3)
 
 
 class TestDurations:
@@ -69,7 +69,7 @@ class TestInstants:
 
 class TestTask:
     def test_only_the_group_is_needed(self) -> None:
-        assert TaskInfo("map") == TaskInfo("map", "", 0, 0, 0)
+        assert TaskInfo("map") == TaskInfo("map", "", 0, 0, 0, 0)
 
     def test_a_task_does_not_change(self) -> None:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -124,6 +124,11 @@ class TestTask:
         with pytest.raises(UsageError, match="client id"):
             TaskInfo("map", owner_id=owner_id)
 
+    @pytest.mark.parametrize("attempts", [-1, 2**31, 1.0, True, None])
+    def test_what_is_no_number_of_attempts_is_refused(self, attempts: int) -> None:
+        with pytest.raises(UsageError, match="attempts"):
+            TaskInfo("map", attempts=attempts)
+
     def test_a_timedelta_is_a_delay(self) -> None:
         assert TaskInfo("map", timespec=timedelta(minutes=1)).timespec == -60_000_000_000
 
@@ -159,7 +164,7 @@ class TestTask:
 class TestReplace:
     def test_what_is_not_named_stays(self) -> None:
         assert TASK.replace() == TASK
-        assert TASK.replace(data="other") == TaskInfo("map", "other", LATE, 17, 734_512)
+        assert TASK.replace(data="other") == TaskInfo("map", "other", LATE, 17, 734_512, 3)
 
     def test_a_lease_is_renewed_by_a_delay(self) -> None:
         assert TASK.replace(available_in=timedelta(seconds=30)).timespec == -30_000_000_000
@@ -173,3 +178,7 @@ class TestReplace:
     def test_two_times_at_once_are_refused(self) -> None:
         with pytest.raises(UsageError, match="not both"):
             TASK.replace(available_in=0, available_at=1)
+
+
+def test_the_age_of_a_group_is_rounded_down_to_microseconds() -> None:
+    assert GroupStats("map", 1, 0, 0, 1_500_000_999).oldest_age == timedelta(seconds=1.5)

@@ -4,11 +4,12 @@ import contextlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import attrs
 import httpx
 import jsonschema
 import pytest
@@ -16,7 +17,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore import AnswerError, HTTPError, TaskInfo, TaskResponseError, TaskStoreError, UsageError, wire
+from taskstore import (
+    AnswerError,
+    Counters,
+    GroupStats,
+    HTTPError,
+    Stats,
+    Step,
+    TaskInfo,
+    TaskResponseError,
+    TaskStoreError,
+    Totals,
+    UsageError,
+    wire,
+)
 from taskstore.model import LONGEST_NS
 
 CONTRACT = yaml.safe_load((Path(__file__).parents[1] / "openapi.yaml").read_text())
@@ -27,13 +41,31 @@ REFUSAL: dict[str, list[Any]] = {"changes": [1], "deletes": [2], "depends": [3],
 GROUPS, GROUP, ONE = wire.groups(), wire.group("map", 0, owned=False), wire.task(17)
 TWO = next(wire.tasks([17, 18]))
 CLAIM, ADD = wire.claim(5, "map", 1, ()), wire.update(5, [TASK], (), (), ())
+BATCH = wire.claim_batch(5, ["map", "reduce"], 1, 2, ())
+STATS = wire.stats("", 0)
+RAW_STATS: dict[str, Any] = {
+    "groups": [{"group": "map", "available": 2, "owned": 1, "delayed": 0, "oldest_age": 1_500_000_001}],
+    "totals": {"groups": 1, "available": 2, "owned": 1, "delayed": 0},
+    "counters": {"adds": 3, "claims": 1, "updates": 2, "deletes": 4, "conflicts": 5, "expired": 6},
+}
+
+
+def a_step(*update: Any, **claim: Any) -> wire.Call[Step]:
+    claim = {"groups": None, "duration": None, "limit": 1, "wait": 0, "depends": (), **claim}
+    return wire.step(5, (*update, (), (), (), ())[:4], **claim)
+
+
+STEP = a_step([TASK], groups="map", duration=1)
 EACH: dict[str, wire.Call[Any]] = {
     "groups": GROUPS,
     "group": GROUP,
     "task": ONE,
     "tasks": TWO,
     "claim": CLAIM,
+    "claim_batch": BATCH,
     "update": ADD,
+    "step": STEP,
+    "stats": STATS,
 }
 
 untyped: Any = wire
@@ -47,7 +79,8 @@ client_ids = st.integers(-(2**31), 2**31 - 1)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*RAW, *REFUSAL, "tasks", "error"]), inner)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*RAW, *REFUSAL, *RAW_STATS, "tasks", "updated", "error", "attempts"]), inner)
     ),
     max_leaves=10,
 )
@@ -111,6 +144,47 @@ class TestWhatIsSent:
         fits("UpdateRequest", request["json"])
         assert json.loads(json.dumps(request["json"], ensure_ascii=False).encode()) == request["json"]
 
+    @given(st.lists(groups, min_size=1) | groups, st.integers(1, 10_000), st.integers(0, 3_600 * 10**9), st.lists(ids))
+    def test_what_a_claim_does_not_need_is_not_sent(
+        self, names: list[str] | str, limit: int, wait: int, depends: list[int]
+    ) -> None:
+        call = wire.claim_batch(5, names, 1, limit, depends, wait=wait)
+        sent = dict(call.request["json"])
+        fits("ClaimRequest", sent)
+        assert sent.pop("limit", 1) == limit
+        assert sent.pop("wait", 0) == wait == call.wait_ns
+        assert sent.pop("groups", [sent.pop("group", None)]) == list(
+            dict.fromkeys([names] if names == str(names) else names)
+        )
+        assert sent == {"clientid": 5, "duration": 1, "depends": depends}
+        if names == str(names):
+            assert (
+                wire.claim(5, names, 1, depends, wait=wait).request
+                == wire.claim_batch(5, names, 1, 1, depends, wait=wait).request
+            )
+
+    @given(st.tuples(st.lists(infos), st.lists(infos), st.lists(infos | ids), st.lists(infos | ids)), groups)
+    def test_a_step_is_an_update_and_a_claim(self, update: tuple[Any, ...], name: str) -> None:
+        call = a_step(*update, groups=name, duration=30, limit=2, wait=7, depends=[9])
+        assert (call.request["method"], call.request["url"], call.wait_ns) == ("post", "/step", 7)
+        sent = call.request["json"]
+        fits("StepRequest", sent)
+        claim = wire.claim_batch(5, name, 30, 2, [9], wait=7).request["json"]
+        assert {"clientid": 5, **sent["claim"]} == claim
+        if any(update):
+            assert {"clientid": 5, **sent["update"]} == untyped.update(5, *update).request["json"]
+        else:
+            assert sent["update"] is None
+
+    def test_a_step_may_be_half_of_it(self) -> None:
+        assert a_step(groups="map", duration=1).request["json"]["update"] is None
+        assert a_step([TASK]).request["json"]["claim"] is None
+        fits("StepRequest", a_step([TASK]).request["json"])
+
+    def test_counts_are_asked_for_by_prefix(self) -> None:
+        request = wire.stats("ma/p", 10).request
+        assert request == {"method": "get", "url": "/stats", "params": {"prefix": "ma/p", "limit": 10}}
+
     def test_a_duration_may_be_a_timedelta(self) -> None:
         assert wire.claim(5, "map", timedelta(seconds=30), ()).request["json"]["duration"] == 30_000_000_000
 
@@ -143,6 +217,25 @@ class TestWhatIsSent:
             (lambda: untyped.claim(5, "map", 30.0, ()), "has no unit"),
             (lambda: untyped.claim(5, "map", 1, 17), "depends has to be a list, or another iterable, not 17"),
             (lambda: untyped.claim(5, "map", 1, [2**63]), "depends=9223372036854775808 does not fit 64 bits"),
+            (lambda: untyped.claim(5, [], 1, ()), "needs a group to claim from"),
+            (lambda: untyped.claim(5, ["map", ""], 1, ()), "must not be empty"),
+            (lambda: untyped.claim(5, ["map", 5], 1, ()), "group has to be a str, not int"),
+            (lambda: untyped.claim(5, 5, 1, ()), "group has to be a list, or another iterable, not 5"),
+            (lambda: untyped.claim(5, "map", 1, (), wait=-1), "wait is -1 ns, and has to be from 0 to an hour"),
+            (lambda: untyped.claim(5, "map", 1, (), wait=timedelta(hours=1, microseconds=1)), "wait is"),
+            (lambda: untyped.claim(5, "map", 1, (), wait=1.0), "wait=1.0 has no unit"),
+            (lambda: untyped.claim_batch(5, "map", 1, 0, ()), "limit=0 has to be from 1 to 10000"),
+            (lambda: untyped.claim_batch(5, "map", 1, 10_001, ()), "limit=10001 has to be from 1"),
+            (lambda: untyped.claim_batch(5, "map", 1, True, ()), "limit has to be an int, not bool"),
+            (lambda: a_step(groups="map"), "needs a duration"),
+            (lambda: a_step(groups=[], duration=1), "needs a group to claim from"),
+            (lambda: a_step(duration=1), "a step without a group claims nothing"),
+            (lambda: a_step(limit=2), "a step without a group claims nothing"),
+            (lambda: a_step(wait=1), "a step without a group claims nothing"),
+            (lambda: a_step(depends=[1]), "a step without a group claims nothing"),
+            (lambda: a_step([5]), "adds takes TaskInfo, not 5"),
+            (lambda: untyped.stats(5, 0), "prefix has to be a str"),
+            (lambda: untyped.stats("", -1), "limit=-1 has to be from 0"),
             (lambda: untyped.update(5, TASK, (), (), ()), "adds has to be a list, or another iterable, not TaskInfo"),
             (lambda: untyped.update(5, ["map"], (), (), ()), "adds takes TaskInfo, not 'map'"),
             (lambda: untyped.update(5, (), [17], (), ()), "updates takes TaskInfo, not 17"),
@@ -150,6 +243,7 @@ class TestWhatIsSent:
             (lambda: untyped.update(5, (), (), [TaskInfo("map")], ()), "deletes: .* has no id"),
             (lambda: untyped.update(5, (), (), "17", ()), "deletes has to be an int, not str"),
         ],
+        ids=count(),
     )
     def test_what_makes_no_sense_is_refused_with_a_hint(self, call: Callable[[], object], message: str) -> None:
         with pytest.raises(UsageError, match=message):
@@ -163,13 +257,24 @@ class TestWhatIsRead:
         assert ONE.result(answer(RAW)) == TASK
         assert TWO.result(answer([RAW, None])) == [TASK, None]
         assert CLAIM.result(answer({"tasks": [RAW], "error": None})) == TASK
+        assert BATCH.result(answer({"tasks": [RAW, RAW], "error": None})) == [TASK, TASK]
         assert ADD.result(answer({"tasks": [RAW], "error": None})) == [TASK]
+        step = {"tasks": [RAW], "updated": [{**RAW, "id": 18}], "error": None}
+        assert STEP.result(answer(step)) == Step((TASK,), (attrs.evolve(TASK, id=18),))
+        assert STATS.result(answer(RAW_STATS)) == Stats(
+            (GroupStats("map", 2, 1, 0, 1_500_000_001),), Totals(1, 2, 1, 0), Counters(3, 1, 2, 4, 5, 6)
+        )
 
     def test_nothing_is_a_value(self) -> None:
         assert ONE.result(answer(None)) is None
         assert GROUPS.result(answer([])) == []
         assert GROUP.result(answer([])) == []
         assert CLAIM.result(answer({"tasks": [], "error": None})) is None
+        assert BATCH.result(answer({"tasks": [], "error": None})) == []
+
+    def test_attempts_are_read_where_they_are_told(self) -> None:
+        assert ONE.result(answer({**RAW, "attempts": 3})) == attrs.evolve(TASK, attempts=3)
+        assert ONE.result(answer(RAW)) == attrs.evolve(TASK, attempts=0)
 
     def test_null_is_an_empty_list(self) -> None:
         assert GROUPS.result(answer(None)) == []
@@ -199,7 +304,7 @@ class TestWhatIsRead:
         assert (caught.value.deletes, caught.value.bugs) == ((2,), ("why",))
 
     def test_unknown_fields_are_ignored(self) -> None:
-        assert ONE.result(answer({**RAW, "attempts": 3, "Colour": "red"})) == TASK
+        assert ONE.result(answer({**RAW, "tries": 3, "Colour": "red"})) == TASK
 
     def test_of_two_keys_that_differ_in_case_the_one_of_the_contract_counts(self) -> None:
         assert ONE.result(answer({"ID": 99, **RAW, "Id": 98})) == TASK
@@ -212,7 +317,7 @@ class TestWhatIsRead:
         assert read == TaskInfo(task.group, task.data, task.timespec, task.id, owner)
 
     def test_a_refusal_names_the_culprits(self) -> None:
-        for call in (CLAIM, ADD):
+        for call in (CLAIM, BATCH, ADD):
             with pytest.raises(TaskResponseError) as refused:
                 call.result(answer({"tasks": [], "error": REFUSAL}))
             assert vars(refused.value) == {key: tuple(culprits) for key, culprits in REFUSAL.items()}
@@ -257,7 +362,33 @@ class TestWhatDoesNotFit:
             (CLAIM, {"tasks": "", "error": None}, r"expected a list at \$.tasks, got ''"),
             (CLAIM, {"tasks": {}, "error": None}, r"expected a list at \$.tasks, got {}"),
             (CLAIM, {"tasks": [RAW, {"id": 1}], "error": None}, r"the field 'group' is missing at \$.tasks\[1\]"),
-            (CLAIM, {"tasks": [RAW, RAW], "error": None}, r"expected 1 elements at \$.tasks, got 2"),
+            (CLAIM, {"tasks": [RAW, RAW], "error": None}, r"expected at most 1 elements at \$.tasks, got 2"),
+            (CLAIM, {"tasks": [{**RAW, "group": "x"}], "error": None}, r"a group that was asked for at \$.tasks\[0\]"),
+            (BATCH, {"tasks": [RAW] * 3, "error": None}, r"expected at most 2 elements at \$.tasks, got 3"),
+            (
+                BATCH,
+                {"tasks": [RAW, {**RAW, "group": "x"}], "error": None},
+                r"asked for at \$.tasks\[1\], got TaskInfo",
+            ),
+            (STEP, {"tasks": [], "error": None}, r"the field 'updated' is missing at \$"),
+            (STEP, {"tasks": [], "updated": [], "error": None}, r"expected 1 elements at \$.updated, got 0"),
+            (STEP, {"tasks": [RAW, RAW], "updated": [RAW], "error": None}, "expected at most 1 elements at"),
+            (STEP, {"tasks": [], "updated": [5], "error": None}, r"expected an object at \$.updated\[0\], got 5"),
+            (STEP, {"tasks": [], "updated": [], "error": []}, r"expected an object at \$.error"),
+            (a_step([TASK]), {"tasks": [RAW], "updated": [RAW], "error": None}, r"expected at most 0 elements at"),
+            (ONE, {**RAW, "attempts": None}, "attempts has to be an int, not NoneType"),
+            (ONE, {**RAW, "attempts": -1}, "attempts=-1 has to be 0 or more"),
+            (ONE, {**RAW, "attempts": 2**31}, "attempts=2147483648 does not fit 32 bits"),
+            (STATS, [], r"expected an object at \$"),
+            (STATS, {**RAW_STATS, "groups": {}}, r"expected a list at \$.groups, got {}"),
+            (STATS, {**RAW_STATS, "groups": [{"group": "map"}]}, r"'available' is missing at \$.groups\[0\]"),
+            (STATS, {**RAW_STATS, "totals": None}, r"expected an object at \$.totals"),
+            (STATS, {**RAW_STATS, "totals": {**RAW_STATS["totals"], "owned": -1}}, r"\$.totals.owned=-1 has to be 0"),
+            (
+                STATS,
+                {**RAW_STATS, "counters": dict.fromkeys(RAW_STATS["counters"])},
+                r"\$.counters.adds has to be an int",
+            ),
             (CLAIM, {"tasks": [], "error": "no"}, r"expected an object at \$.error, got 'no'"),
             (CLAIM, {"tasks": [], "error": False}, r"expected an object at \$.error, got False"),
             (CLAIM, {"tasks": [], "error": {}}, r"the field 'changes' is missing at \$.error"),
@@ -303,9 +434,9 @@ class TestWhatDoesNotFit:
             result = EACH[name].result(answer(value))
         except (AnswerError, TaskResponseError):
             return
-        if name in {"claim", "update"}:
+        if name in {"claim", "claim_batch", "update", "step"}:
             assert value["error"] is None
-        assert result in (None, [], value) or name in {"group", "task", "tasks", "claim", "update"}
+        assert result in (None, [], value) or name != "groups"
 
     @given(st.sampled_from(list(EACH)), st.binary(max_size=20))
     def test_whatever_bytes_come_are_no_crash(self, name: str, body: bytes) -> None:
@@ -313,7 +444,7 @@ class TestWhatDoesNotFit:
             EACH[name].result(answer(body))
 
     def test_a_read_has_changed_nothing_whatever_came_back(self) -> None:
-        for call, applied in ((ONE, False), (GROUP, False), (CLAIM, None), (ADD, None)):
+        for call, applied in ((ONE, False), (STATS, False), (CLAIM, None), (ADD, None), (STEP, None)):
             with pytest.raises(AnswerError) as misfit:
                 call.result(answer(b""))
             with pytest.raises(HTTPError) as unavailable:
