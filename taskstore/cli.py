@@ -36,6 +36,7 @@ EXAMPLES: Final = """\
 examples:
   taskstore demo            see a whole job, one worker killed in the middle
   taskstore serve           run a server at http://127.0.0.1:8048
+  taskstore check URL       find out whether a server keeps the contract
   taskstore serve --help    what a command takes
 """
 SERVE: Final = """\
@@ -242,4 +243,25 @@ def _lease_ns(text: str) -> int:
     return round(seconds * 10**9)
 
 
-VERBS: Final = (_add_demo, _add_serve)
+def _add_check(verbs: Any) -> None:
+    from taskstore.contract import command
+
+    parser = verbs.add_parser(
+        "check",
+        help="find out whether any server keeps the contract",
+        description=command.DESCRIPTION,
+        epilog=command.EXAMPLES,
+        formatter_class=_AS_IS,
+    )
+    command.add_arguments(parser)
+    parser.set_defaults(command=_check)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from taskstore.contract import command
+
+    with _tidy_end():
+        return command.run(arguments)
+
+
+VERBS: Final = (_add_demo, _add_serve, _add_check)
