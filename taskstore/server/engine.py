@@ -6,17 +6,34 @@ when nothing is under way does not wait for company.
 """
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
-from taskstore.server.messages import Outcome, Request, Task
-from taskstore.server.rules import decide, wanted
+import msgspec
+
+from taskstore.server.messages import (
+    Answer,
+    Claim,
+    Counters,
+    GroupStats,
+    Keyed,
+    Outcome,
+    Request,
+    Stats,
+    Step,
+    StepOutcome,
+    Task,
+    Totals,
+    Update,
+)
+from taskstore.server.parking import Parking
+from taskstore.server.rules import Change, decide, wanted
 from taskstore.server.storage import CommitError, ConflictError, Storage
 
 _T = TypeVar("_T")
-_Waiting: TypeAlias = tuple[Request, asyncio.Future[Outcome]]
 
 MAX_BATCH: Final = 256
 """The most requests that share a transaction, so that none waits long for its neighbours' work."""
@@ -24,6 +41,23 @@ ATTEMPTS: Final = 5
 """How often a transaction that lost against another one is tried before its requests are refused."""
 LISTERS: Final = 4
 """How many listings are read at a time; others wait for one of them to end a page."""
+LOOK_S: Final = 0.2
+"""How often, while claims wait, a storage that others write to is looked at for what they have made available."""
+STATS_S: Final = 2.0
+"""For how long what `stats` has counted is good enough, since to count takes longer than anything else here."""
+
+
+class _Call(msgspec.Struct, eq=False):
+    """A request on its way to an answer."""
+
+    request: Request
+    done: "asyncio.Future[Answer]"
+    wait_s: float = 0.0
+    """For how long it may wait for a task."""
+    updated: list[Task] | None = None
+    """For a step whose update is done and whose claim waits: the new tasks of the update."""
+    woken: bool = False
+    """Whether it has waited, and was told that there is something."""
 
 
 class Engine:
@@ -37,24 +71,34 @@ class Engine:
 
     def __init__(self, storage: Storage, *, on_failure: Callable[[], None] = lambda: None) -> None:
         self._storage = storage
+        self._remote = storage.waits == "always"
         self._on_failure = on_failure
         self._failed: CommitError | None = None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Call] = []
         self._batches: set[asyncio.Task[None]] = set()
         self._started: dict[int, float] = {}
+        self._parking: Parking[_Call] = Parking(self._wake, self._soonest)
+        self._draining = False
+        self._looker: asyncio.Task[None] | None = None
+        self._counters = Counters()
+        self._stats: dict[tuple[str, int], tuple[float, tuple[list[GroupStats], Totals]]] = {}
         self._writers = ThreadPoolExecutor(storage.parallel, "write")
         self._readers = ThreadPoolExecutor(LISTERS, "read")
 
-    async def apply(self, request: Request) -> Outcome:
-        """Carry out an update or a claim. What is answered without an error is durable.
+    async def apply(self, request: Request) -> Answer:
+        """Carry out a request. What is answered without an error is durable.
+
+        A claim that may wait does so here; cancelling the call takes it out of the queue, and it claims nothing.
 
         Raises:
             CommitError: it could not be made durable; `applied` says whether it may be there all the same.
         """
         if self._failed:
             raise self._failed
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, done))
+        claim = _claim_of(request)
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        call = _Call(request, done) if claim is None else _Call(_shuffled(request, claim), done, claim.wait / 1e9)
+        self._waiting.append(call)
         self._start()
         return await done
 
@@ -72,7 +116,15 @@ class Engine:
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            await self._settle(batch)
+            if present := [call for call in batch if self._is_present(call)]:
+                await self._settle(present)
+
+    def _is_present(self, call: _Call) -> bool:
+        if not call.done.cancelled():
+            return True
+        if call.woken:
+            self._wake_next(call)  # The news that it was woken for is for somebody else now.
+        return False
 
     @property
     def waiting_s(self) -> float:
@@ -84,12 +136,12 @@ class Engine:
         """Whether a commit has failed so that it is unknown what the storage holds."""
         return self._failed is not None
 
-    async def _settle(self, batch: Sequence[_Waiting]) -> None:
+    async def _settle(self, batch: Sequence[_Call]) -> None:
         self._started[id(batch)] = time.monotonic()
         try:
-            outcomes = await self._transact([request for request, _ in batch])
+            answers, change, now = await self._transact([call.request for call in batch])
         except CommitError as error:
-            if error.applied is None and self._storage.waits != "always" and not self._failed:
+            if error.applied is None and not self._remote and not self._failed:
                 self._failed = error
                 self._on_failure()
             _fail(batch, error)
@@ -101,28 +153,97 @@ class Engine:
                 for one in batch:
                     await self._settle([one])
         else:
-            for (_, done), outcome in zip(batch, outcomes, strict=True):
-                if not done.cancelled():
-                    done.set_result(outcome)
+            for call, answer in zip(batch, answers, strict=True):
+                self._answer(call, answer, change)
+            self._parking.tell(change.made, now)
         finally:
             del self._started[id(batch)]
 
-    async def _transact(self, requests: Sequence[Request]) -> list[Outcome]:
-        if self._storage.waits == "always":
+    def _answer(self, call: _Call, answer: Answer, change: Change) -> None:
+        if isinstance(answer, Outcome | StepOutcome):
+            self._count(call, answer)
+            if call.wait_s and not answer.tasks and not answer.error and not self._draining:
+                self._park(call, answer, change)
+                return
+            if call.woken and answer.tasks:
+                self._wake_next(call)
+            if call.updated is not None:
+                answer = StepOutcome(answer.tasks, call.updated, answer.error)
+        if not call.done.cancelled():
+            call.done.set_result(answer)
+
+    def _park(self, call: _Call, answer: Outcome | StepOutcome, change: Change) -> None:
+        if call.done.cancelled():
+            return
+        claim = _claim_of(call.request)
+        if claim is None:
+            raise AssertionError("only a claim waits")
+        if isinstance(answer, StepOutcome):
+            call.updated = answer.updated
+            call.request = _rest(call.request, claim, change)
+        if not call.woken:
+            timer = asyncio.get_running_loop().call_later(call.wait_s, self._time_up, call)
+            call.done.add_done_callback(lambda _: timer.cancel())
+            call.done.add_done_callback(lambda _: self._parking.leave(call))
+        self._parking.park(call, claim.names)
+        if self._remote and self._looker is None:
+            self._looker = asyncio.create_task(self._look())
+
+    def _time_up(self, call: _Call) -> None:
+        if call in self._parking:
+            call.done.set_result(Outcome() if call.updated is None else StepOutcome([], call.updated))
+        call.wait_s = 0.0
+
+    def _wake(self, call: _Call) -> None:
+        call.woken = True
+        self._waiting.append(call)
+        self._start()
+
+    def _wake_next(self, call: _Call) -> None:
+        claim = _claim_of(call.request)
+        for group in claim.names if claim else ():
+            self._parking.wake(group, 1)
+
+    def _soonest(self, groups: Collection[str]) -> Mapping[str, int]:
+        return {} if self._remote else self._storage.soonest(groups)
+
+    async def _look(self) -> None:
+        while groups := self._parking.groups:
+            await asyncio.sleep(LOOK_S)
+            try:
+                soonest = await self._read(lambda groups=groups: self._storage.soonest(groups))  # type: ignore[misc]
+            except CommitError:
+                continue  # The claims themselves will tell their clients, when their time is up.
+            self._parking.set_timers({group: ns for group, ns in soonest.items() if group in self._parking.groups})
+        self._looker = None
+
+    def look_again(self) -> None:
+        """Let waiting claims be tried again, because the clock was set; for tests."""
+        for group in self._parking.groups:
+            self._parking.wake(group)
+
+    def drain(self) -> None:
+        """Answer the claims that wait, with nothing, and let no other one wait."""
+        self._draining = True
+        for call in self._parking.everyone:
+            self._time_up(call)
+
+    async def _transact(self, requests: Sequence[Request]) -> tuple[list[Answer], Change, int]:
+        if self._remote:
             return await asyncio.get_running_loop().run_in_executor(self._writers, self._transact_remotely, requests)
-        outcomes, commit = self._decided(requests)
+        answers, change, now, commit = self._decided(requests)
         if commit and self._storage.waits == "commit":
             # Only the commit waits for the disk. In a thread of its own it leaves the loop free to read requests.
             await asyncio.get_running_loop().run_in_executor(self._writers, commit)
         elif commit:
             commit()
-        return outcomes
+        return answers, change, now
 
-    def _transact_remotely(self, requests: Sequence[Request]) -> list[Outcome]:
+    def _transact_remotely(self, requests: Sequence[Request]) -> tuple[list[Answer], Change, int]:
         attempt = 1
         while True:
             try:
-                outcomes, commit = self._decided(requests)
+                answers, change, now, commit = self._decided(requests)
                 if commit:
                     commit()
             except ConflictError:
@@ -130,26 +251,26 @@ class Engine:
                     raise
                 attempt += 1
             else:
-                return outcomes
+                return answers, change, now
 
-    def _decided(self, requests: Sequence[Request]) -> tuple[list[Outcome], Callable[[], None] | None]:
-        """The outcomes, and what is left to be done to make them true."""
+    def _decided(self, requests: Sequence[Request]) -> tuple[list[Answer], Change, int, Callable[[], None] | None]:
+        """The answers, the change, its instant, and what is left to be done to make it durable."""
         transaction = self._storage.begin(wanted(requests))
         try:
-            outcomes, change = decide(requests, transaction.seen)
+            answers, change = decide(requests, transaction.seen)
             if change:
                 transaction.write(change)
         except BaseException:
             transaction.rollback()
             raise
         if change:
-            return outcomes, transaction.commit
+            return answers, change, transaction.seen.now, transaction.commit
         transaction.rollback()
-        return outcomes, None
+        return answers, change, transaction.seen.now, None
 
     async def tasks(self, ids: Sequence[int]) -> list[Task | None]:
         """For each id, in the same order, the task that has it, or None."""
-        if self._storage.waits == "always":
+        if self._remote:
             found = await self._read(lambda: self._storage.tasks(ids))
         else:
             found = self._storage.tasks(ids)
@@ -168,6 +289,30 @@ class Engine:
         """The names of all groups."""
         return await self._read(self._storage.groups)
 
+    async def stats(self, prefix: str, limit: int) -> Stats:
+        """How many tasks there are, and what was done; the former may be `STATS_S` seconds old."""
+        now = time.monotonic()
+        self._stats = {key: known for key, known in self._stats.items() if now - known[0] < STATS_S}
+        if (prefix, limit) not in self._stats or self._storage.waits == "never":
+            counted = await self._read(lambda: self._storage.stats(prefix, limit))
+            self._stats[prefix, limit] = now, counted
+        groups, totals = self._stats[prefix, limit][1]
+        return Stats(groups, totals, self._counters)
+
+    def _count(self, call: _Call, answer: Outcome | StepOutcome) -> None:
+        counters, request = self._counters, call.request.request if isinstance(call.request, Keyed) else call.request
+        if answer.error:
+            counters.conflicts += 1
+            return
+        update = request.update if isinstance(request, Step) else request if isinstance(request, Update) else None
+        if update:
+            counters.adds += len(update.adds or ())
+            counters.updates += len(update.updates or ())
+            counters.deletes += len(set(update.deletes or ()))
+        if not isinstance(request, Update):
+            counters.claims += len(answer.tasks)
+            counters.expired += sum(task.attempts > 1 for task in answer.tasks)
+
     async def _read(self, read: Callable[[], _T]) -> _T:
         if self._storage.waits == "never":
             return read()
@@ -175,14 +320,50 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is under way, then close the storage."""
+        self.drain()
         while self._batches:
             await asyncio.wait(self._batches)
+        if self._looker:
+            self._looker.cancel()
         self._writers.shutdown()
         self._readers.shutdown()
         self._storage.close()
 
 
-def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
-    for _, done in batch:
-        if not done.cancelled():
-            done.set_exception(error)
+def _claim_of(request: Request) -> Claim | None:
+    plain = request.request if isinstance(request, Keyed) else request
+    if isinstance(plain, Step):
+        return plain.claim
+    return plain if isinstance(plain, Claim) else None
+
+
+def _shuffled(request: Request, claim: Claim) -> Request:
+    """The same request, except that it tries its groups in a random order."""
+    if len(claim.names) < 2:
+        return request
+    names = list(dict.fromkeys(claim.names))
+    random.shuffle(names)
+    shuffled = msgspec.structs.replace(claim, groups=names)
+    if isinstance(request, Keyed):
+        return msgspec.structs.replace(request, request=_with_claim(request.request, shuffled))
+    return _with_claim(request, shuffled)
+
+
+def _with_claim(request: Update | Claim | Step, claim: Claim) -> Claim | Step:
+    return Step(request.update, claim) if isinstance(request, Step) else claim
+
+
+def _rest(request: Request, claim: Claim, change: Change) -> Request:
+    """What is left of a step whose update is done: its claim, which completes the record of the update."""
+    claim = msgspec.structs.replace(claim, depends=None)
+    if not isinstance(request, Keyed):
+        return claim
+    name = request.client, request.key
+    record = next((each for each in change.records if (each.client, each.key) == name), None)
+    return Keyed(claim, request.key, request.fingerprint, record)
+
+
+def _fail(batch: Sequence[_Call], error: Exception) -> None:
+    for call in batch:
+        if not call.done.cancelled():
+            call.done.set_exception(error)

@@ -4,15 +4,36 @@ The laws of this room: no I/O, no clock, no chance; what was read comes in, what
 that is refused leaves no trace.
 
 A *batch* is what arrived while the store was busy: its requests were all under way at the same time, so they may be
-put in any order, as long as it is one order. Claims go first, for they need nothing that the others in the batch make.
+put in any order, as long as it is one order. Claims go first, while all that was found available still is; then
+updates; then steps, whose claims may find what the updates have made.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from taskstore.server.messages import Claim, Outcome, Refusal, Request, Task, TaskAdd, TaskUpdate, Update
+from taskstore.model import INT32
+from taskstore.server.messages import (
+    Answer,
+    Claim,
+    Keyed,
+    KeyMisused,
+    Outcome,
+    Record,
+    Refusal,
+    Replayed,
+    Request,
+    Step,
+    StepOutcome,
+    Task,
+    TaskAdd,
+    TaskUpdate,
+    Update,
+)
+
+MAX_ATTEMPTS: Final = INT32[-1]
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -21,9 +42,11 @@ class Wanted(msgspec.Struct, frozen=True):
     ids: frozenset[int]
     """Ids that the batch names, for whatever purpose."""
     claims: Mapping[str, int]
-    """For each group, how many claims of it there are."""
+    """For each group, how many of its tasks can be claimed at most."""
     fresh: int
     """How many new ids the batch can need at most."""
+    keys: frozenset[tuple[int, str]] = frozenset()
+    """Client ids and keys under which a record may exist."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -37,6 +60,8 @@ class Seen(msgspec.Struct, frozen=True):
     """For each group, tasks that are available at `now`, chosen at random, as many as are claimed if there are."""
     fresh: Iterator[int]
     """New ids, each larger than every id given out before."""
+    records: Mapping[tuple[int, str], Record] = {}
+    """Those of the records that exist and are not too old."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -46,6 +71,8 @@ class Change(msgspec.Struct, frozen=True):
     """Ids that no longer exist; among them may be new ones, which nobody has seen in the storage."""
     made: Collection[Task]
     """Tasks that now exist."""
+    records: Collection[Record] = ()
+    """What keyed requests did; a record takes the place of one with the same client and key."""
 
     def __bool__(self) -> bool:
         return bool(self.gone or self.made)
@@ -72,13 +99,13 @@ def added(add: TaskAdd, id: int, client: int, now: int) -> Task:
 
 
 def changed(task: Task, update: TaskUpdate, id: int, client: int, now: int) -> Task:
-    """The task that a change makes of `task`: only the group stays."""
-    return Task(id, task.group, update.data, instant(update.timespec, now), client)
+    """The task that a change makes of `task`: only the group stays, and the number of attempts."""
+    return Task(id, task.group, update.data, instant(update.timespec, now), client, task.attempts)
 
 
 def leased(task: Task, claim: Claim, id: int, now: int) -> Task:
     """The task that a claim makes of `task`: it belongs to the claimer until the lease runs out."""
-    return Task(id, task.group, task.data, now + claim.duration, claim.client)
+    return Task(id, task.group, task.data, now + claim.duration, claim.client, min(task.attempts + 1, MAX_ATTEMPTS))
 
 
 def missing(ids: Iterable[int], tasks: Mapping[int, Task]) -> list[int]:
@@ -110,80 +137,207 @@ def refusal(update: Update, tasks: Mapping[int, Task], now: int) -> Refusal:
 
 def wanted(batch: Sequence[Request]) -> Wanted:
     """What has to be read to decide `batch`."""
-    ids: set[int] = set()
-    claims: dict[str, int] = {}
-    fresh = 0
+    need = _Need()
     for request in batch:
-        if request.depends:
-            ids.update(request.depends)
-        if isinstance(request, Claim):
-            claims[request.group] = claims.get(request.group, 0) + 1
-            fresh += 1
-            continue
-        if request.adds:
-            fresh += len(request.adds)
-        if request.updates:
-            fresh += len(request.updates)
-            ids.update(change.id for change in request.updates)
-        if request.deletes:
-            ids.update(request.deletes)
-    return Wanted(frozenset(ids), claims, fresh)
+        need.of(request)
+    for group in late_groups(batch):
+        # What was found available may be gone when the claim of a step has its turn.
+        need.claims[group] += need.touched
+    return Wanted(frozenset(need.ids), need.claims, need.fresh, frozenset(need.keys))
 
 
-def decide(batch: Sequence[Request], seen: Seen) -> tuple[list[Outcome], Change]:
-    """The outcome of each request, in the order of the batch, and what they change together."""
-    book = _Book(seen)
-    outcomes: dict[int, Outcome] = {}
-    for position, request in enumerate(batch):
+class _Need:
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+        self.claims: dict[str, int] = {}
+        self.fresh = 0
+        self.keys: set[tuple[int, str]] = set()
+        self.touched = 0
+
+    def of(self, request: Request) -> None:
         if isinstance(request, Claim):
-            outcomes[position] = book.claim(request)
-    for position, request in enumerate(batch):
-        if isinstance(request, Update):
-            outcomes[position] = book.update(request)
-    return [outcomes[position] for position in range(len(batch))], Change(book.gone, book.made.values())
+            self.of_claim(request)
+        elif isinstance(request, Update):
+            self.of_update(request)
+        elif isinstance(request, Keyed):
+            self.keys.add((request.client, request.key))
+            self.of(request.request)
+        else:
+            self.of_update(request.update)
+            if request.claim:
+                self.of_claim(request.claim)
+
+    def of_claim(self, claim: Claim) -> None:
+        self.ids.update(claim.depends or ())
+        self.fresh += claim.limit
+        for group in claim.names:
+            self.claims[group] = self.claims.get(group, 0) + claim.limit
+
+    def of_update(self, update: Update) -> None:
+        self.fresh += len(update.adds or ()) + len(update.updates or ())
+        self.touched += len(update.updates or ()) + len(update.deletes or ())
+        self.ids.update(change.id for change in update.updates or ())
+        self.ids.update(update.deletes or (), update.depends or ())
+
+
+def made_by(update: Update, tasks: Mapping[int, Task], ids: Iterator[int], now: int) -> list[Task]:
+    """The tasks that `update` makes, adds first; `tasks` has those that it changes."""
+    made = [added(add, next(ids), update.client, now) for add in update.adds or ()]
+    made += [changed(tasks[each.id], each, next(ids), update.client, now) for each in update.updates or ()]
+    return made
+
+
+def record(keyed: Keyed, answer: Outcome | StepOutcome, tasks: Mapping[int, Task], now: int) -> Record | None:
+    """What is to be kept of a keyed request that was carried out; nothing if it changed nothing.
+
+    What changed nothing may as well be done again. `tasks` is what there was before.
+    """
+    if keyed.amends:
+        return msgspec.structs.replace(keyed.amends, claimed=answer.tasks) if answer.tasks else None
+    update, claimed, made = _update_of(keyed.request), answer.tasks, []
+    if isinstance(answer, StepOutcome):
+        made = answer.updated
+    elif update:
+        claimed, made = [], answer.tasks
+    if answer.error or not (claimed or made or (update and update.deletes)):
+        return None
+    before = [msgspec.structs.replace(tasks[change.id], data="") for change in (update and update.updates) or ()]
+    ids = [task.id for task in made]
+    return Record(keyed.client, keyed.key, keyed.fingerprint, now, ids, before, claimed)
+
+
+def replayed(keyed: Keyed, record: Record) -> Replayed | KeyMisused:
+    """The answer that a keyed request has got before."""
+    if keyed.fingerprint != record.fingerprint:
+        return KeyMisused()
+    update = _update_of(keyed.request)
+    before = {task.id: task for task in record.changed}
+    made = made_by(update, before, iter(record.ids), record.now) if update else []
+    if isinstance(keyed.request, Step):
+        return Replayed(StepOutcome(record.claimed, made))
+    return Replayed(Outcome(made if update else record.claimed))
+
+
+def _update_of(request: Update | Claim | Step) -> Update | None:
+    if isinstance(request, Step):
+        return request.update
+    return request if isinstance(request, Update) else None
+
+
+def decide(batch: Sequence[Request], seen: Seen) -> tuple[list[Answer], Change]:
+    """The answer to each request, in the order of the batch, and what they change together."""
+    book = _Book(seen, late_groups(batch))
+    answers: dict[int, Answer] = {}
+    for position in sorted(range(len(batch)), key=lambda position: _turn(batch[position])):
+        answers[position] = book.answer(batch[position])
+    return [answers[position] for position in range(len(batch))], book.change()
+
+
+def late_groups(batch: Iterable[Request]) -> set[str]:
+    """The groups from which steps claim, and so after the updates of the batch."""
+    plain = (request.request if isinstance(request, Keyed) else request for request in batch)
+    return {name for each in plain if isinstance(each, Step) and each.claim for name in each.claim.names}
+
+
+def _turn(request: Request) -> int:
+    plain = request.request if isinstance(request, Keyed) else request
+    return 0 if isinstance(plain, Claim) else 1 if isinstance(plain, Update) else 2
 
 
 class _Book:
     """The tasks that a batch concerns, as they stand after the requests decided so far."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Seen, late: Collection[str]) -> None:
         self.now = seen.now
         self.tasks = dict(seen.tasks)
         self.claimable = {group: list(tasks) for group, tasks in seen.claimable.items()}
         self.fresh = seen.fresh
-        self.gone: list[int] = []
+        self.records = dict(seen.records)
+        self.gone: dict[int, None] = {}
         self.made: dict[int, Task] = {}
+        self.made_available: dict[str, list[Task]] = {group: [] for group in late}
+        self.new_records: dict[tuple[int, str], Record] = {}
+
+    def change(self) -> Change:
+        """What is to be written."""
+        return Change(self.gone, self.made.values(), self.new_records.values())
+
+    def answer(self, request: Request) -> Answer:
+        """Decide one request, and note what it changes."""
+        if isinstance(request, Claim):
+            return self.claim(request)
+        if isinstance(request, Update):
+            return self.update(request)
+        if isinstance(request, Step):
+            return self.step(request)
+        return self.keyed(request)
 
     def claim(self, claim: Claim) -> Outcome:
         if claim.depends and (gone := missing(claim.depends, self.tasks)):
             return Outcome(error=Refusal(depends=gone))
-        available = self.claimable.get(claim.group)
-        if not available:
-            return Outcome()
-        task = available.pop()
-        self.tasks.pop(task.id, None)
-        self.gone.append(task.id)
-        return Outcome([self._make(leased(task, claim, next(self.fresh), self.now))])
+        return Outcome(self.leases(claim))
+
+    def leases(self, claim: Claim) -> list[Task]:
+        taken: list[Task] = []
+        for name in claim.names:
+            for source in (self.claimable.get(name), self.made_available.get(name)):
+                while source and len(taken) < claim.limit:
+                    task = source.pop()
+                    if task.id not in self.gone:
+                        self.consume(task.id)
+                        taken.append(self.make(leased(task, claim, next(self.fresh), self.now)))
+        return taken
 
     def update(self, update: Update) -> Outcome:
         if error := refusal(update, self.tasks, self.now):
             return Outcome(error=error)
-        client, now = update.client, self.now
-        tasks = [self._make(added(add, next(self.fresh), client, now)) for add in update.adds or ()]
+        made = made_by(update, self.tasks, self.fresh, self.now)
         for change in update.updates or ():
-            task = self._consume(change.id)
-            tasks.append(self._make(changed(task, change, next(self.fresh), client, now)))
+            self.consume(change.id)
         for id in dict.fromkeys(update.deletes or ()):
-            self._consume(id)
-        return Outcome(tasks)
+            self.consume(id)
+        for task in made:
+            self.make(task)
+        return Outcome(made)
 
-    def _make(self, task: Task) -> Task:
+    def step(self, step: Step) -> StepOutcome:
+        error = refusal(step.update, self.tasks, self.now)
+        if step.claim and step.claim.depends:
+            error = self.with_missing(error, step.claim.depends, step.update)
+        if error:
+            return StepOutcome(error=error)
+        updated = self.update(step.update).tasks
+        return StepOutcome(self.leases(step.claim) if step.claim else [], updated)
+
+    def with_missing(self, error: Refusal, depends: Iterable[int], update: Update) -> Refusal:
+        # The claim comes after the update, and so cannot depend on what the update consumes.
+        consumed = {change.id for change in update.updates or ()}.union(update.deletes or ())
+        gone = [id for id in depends if id not in self.tasks or id in consumed]
+        return msgspec.structs.replace(error, depends=list(dict.fromkeys([*error.depends, *gone])))
+
+    def keyed(self, keyed: Keyed) -> Answer:
+        name = keyed.client, keyed.key
+        if (known := self.records.get(name)) and not keyed.amends:
+            return replayed(keyed, known)
+        before = {task.id: task for task in self.changing(keyed.request)}
+        answer = self.answer(keyed.request)
+        if isinstance(answer, Outcome | StepOutcome) and (new := record(keyed, answer, before, self.now)):
+            self.records[name] = self.new_records[name] = new
+        return answer
+
+    def changing(self, request: Update | Claim | Step) -> list[Task]:
+        update = _update_of(request)
+        changes = (update.updates if update else None) or ()
+        return [self.tasks[change.id] for change in changes if change.id in self.tasks]
+
+    def make(self, task: Task) -> Task:
         self.tasks[task.id] = self.made[task.id] = task
+        if self.made_available and is_available(task, self.now) and task.group in self.made_available:
+            self.made_available[task.group].append(task)
         return task
 
-    def _consume(self, id: int) -> Task:
-        task = self.tasks.pop(id)
+    def consume(self, id: int) -> None:
         # What came and went within the batch is gone, too: its id was given out, and only so does the storage know.
+        self.tasks.pop(id, None)
         self.made.pop(id, None)
-        self.gone.append(id)
-        return task
+        self.gone[id] = None

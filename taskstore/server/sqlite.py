@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import apsw
+import msgspec
 from filelock import FileLock, Timeout
+from msgspec.structs import astuple
 
 from taskstore.errors import StoreError
 from taskstore.server.clock import Clock, SteadyClock
-from taskstore.server.messages import Task
+from taskstore.server.messages import GroupStats, Record, Task, Totals
 from taskstore.server.rules import Change, Seen, Wanted
-from taskstore.server.storage import PAGE, WINDOW, CommitError
+from taskstore.server.storage import KEEP_NS, PAGE, WINDOW, CommitError
 
 MEMORY: Final = ":memory:"
 """The name of a store that lives in memory, for tests, and is gone when it is closed."""
@@ -61,13 +63,27 @@ _MIGRATIONS: Final = [
     ) STRICT;
     INSERT INTO store VALUES (1, 0, 0);
 """,
+    """
+    ALTER TABLE task ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+    -- Tells claimed tasks from delayed ones without a look at the tasks themselves.
+    CREATE INDEX task_claimed ON task (name, available) WHERE attempts > 0;
+    -- What keyed requests did. In the order of its row ids it is, but for seconds, in the order of time.
+    CREATE TABLE record (
+        client INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        now INTEGER NOT NULL,
+        done BLOB NOT NULL,
+        UNIQUE (client, key)
+    ) STRICT;
+""",
 ]
 """How a file comes from one version of the schema to the next: the first makes an empty file a store."""
 _SCHEMA: Final = len(_MIGRATIONS)
-_TASK: Final = "SELECT id, name, data, available, owner FROM task WHERE id = ?"
+_TASK: Final = "SELECT id, name, data, available, owner, attempts FROM task WHERE id = ?"
 _CLAIMABLE: Final = "SELECT id FROM task WHERE name = ? AND available <= ? ORDER BY available, id LIMIT ?"
 _GROUP: Final = """
-    SELECT id, name, data, available, owner FROM task
+    SELECT id, name, data, available, owner, attempts FROM task
     WHERE name = ? AND available <= ? ORDER BY available, id LIMIT ?
 """
 # Steps from each name to the next one in the index, so the cost depends on the number of groups, not of tasks.
@@ -79,8 +95,34 @@ _GROUPS: Final = """
     )
     SELECT name FROM found WHERE name IS NOT NULL
 """
-_INSERT: Final = "INSERT INTO task (id, name, data, available, owner) VALUES (?, ?, ?, ?, ?)"
+_NEXT_GROUP: Final = "SELECT min(name) FROM task WHERE name > ?"
+_SOONEST: Final = "SELECT min(available) FROM task WHERE name = ?"
+_GROUP_STATS: Final = """
+    SELECT
+        (SELECT count(*) FROM task WHERE name = :name AND available <= :now),
+        (SELECT count(*) FROM task WHERE name = :name AND available > :now AND attempts > 0),
+        (SELECT count(*) FROM task WHERE name = :name AND available > :now),
+        (SELECT min(available) FROM task WHERE name = :name)
+"""
+_TOTALS: Final = """
+    SELECT
+        (SELECT count(*) FROM task WHERE available <= :now),
+        (SELECT count(*) FROM task WHERE available > :now AND attempts > 0),
+        (SELECT count(*) FROM task)
+"""
+_INSERT: Final = "INSERT INTO task (id, name, data, available, owner, attempts) VALUES (?, ?, ?, ?, ?, ?)"
+_RECORD: Final = "SELECT client, key, fingerprint, now, done FROM record WHERE client = ? AND key = ? AND now > ?"
+_INSERT_RECORD: Final = """
+    INSERT INTO record (client, key, fingerprint, now, done) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET fingerprint = excluded.fingerprint, now = excluded.now, done = excluded.done
+"""
+# More than one for each record that is written, so that the old ones cannot pile up.
+_PRUNE: Final = """
+    DELETE FROM record WHERE rowid IN (SELECT rowid FROM record ORDER BY rowid LIMIT 4) AND now <= ?
+"""
 _DELETE: Final = "DELETE FROM task WHERE id = ?"
+_encode_done = msgspec.msgpack.Encoder().encode
+_decode_done = msgspec.msgpack.Decoder(tuple[list[int], list[Task], list[Task]]).decode
 _END_OF_TIME: Final = 2**63 - 1
 
 
@@ -134,7 +176,16 @@ class SqliteStorage:
     def _seen(self, wanted: Wanted) -> Seen:
         now = self.clock()
         claimable = {group: self._claimable(group, now, n) for group, n in wanted.claims.items()}
-        return Seen(now, self._tasks(self._write, wanted.ids), claimable, count(self._last_id + 1))
+        records = self._records(wanted.keys, now) if wanted.keys else {}
+        return Seen(now, self._tasks(self._write, wanted.ids), claimable, count(self._last_id + 1), records)
+
+    def _records(self, keys: Collection[tuple[int, str]], now: int) -> dict[tuple[int, str], Record]:
+        rows: Any = self._write.executemany(_RECORD, [(client, key, now - KEEP_NS) for client, key in keys])
+        found = {}
+        for client, key, fingerprint, at, done in rows:
+            ids, changed, claimed = _decode_done(done)
+            found[client, key] = Record(client, key, fingerprint, at, ids, changed, claimed)
+        return found
 
     def _claimable(self, group: str, now: int, claims: int) -> list[Task]:
         first = [id for (id,) in self._write.execute(_CLAIMABLE, (group, now, WINDOW + claims - 1))]
@@ -155,10 +206,15 @@ class SqliteStorage:
             if change.gone:
                 self._write.executemany(_DELETE, [(id,) for id in change.gone])
             if change.made:
-                self._write.executemany(_INSERT, [(t.id, t.group, t.data, t.available, t.owner) for t in change.made])
+                self._write.executemany(_INSERT, list(map(astuple, change.made)))
+            for each in change.records:
+                done = _encode_done((each.ids, each.changed, each.claimed))
+                self._write.execute(_INSERT_RECORD, (each.client, each.key, each.fingerprint, each.now, done))
+                self._write.execute(_PRUNE, (now - KEEP_NS,))
             self._write.execute("UPDATE store SET last_id = ?, now = ?", (last_id, now))
         except apsw.Error as error:
-            raise self._uncommitted(error) from error
+            self.rollback()
+            raise CommitError(_explained(error, self.path), applied=False) from error
         self._last_id = last_id
 
     def commit(self) -> None:
@@ -216,6 +272,46 @@ class SqliteStorage:
             return [name for (name,) in connection.execute(_GROUPS)]
         finally:
             self._returned(connection)
+
+    def soonest(self, groups: Collection[str]) -> Mapping[str, int]:
+        """In how many nanoseconds the first task of each group becomes available; zero or less if one is already."""
+        now = self.clock()
+        rows: Any = self._reader.cursor().executemany(_SOONEST, [(name,) for name in groups])
+        return {name: instant - now for name, (instant,) in zip(groups, rows, strict=True) if instant is not None}
+
+    def stats(self, prefix: str, limit: int) -> tuple[list[GroupStats], Totals]:
+        """What the groups hold whose name begins with `prefix`, at most `limit` of them or, with 0, all; and totals."""
+        now = self.clock()
+        connection = self._borrowed()
+        try:
+            connection.execute("BEGIN")  # All of it at one instant.
+            names = islice(self._names(connection, prefix), limit or None)
+            groups = [self._group_stats(connection, name, now) for name in names]
+            row: Any = connection.execute(_TOTALS, {"now": now}).fetchall()[0]
+            available, owned, every = row
+            number = len(connection.execute(_GROUPS).fetchall())
+            return groups, Totals(number, available, owned, every - available - owned)
+        finally:
+            connection.execute("ROLLBACK")
+            self._returned(connection)
+
+    @staticmethod
+    def _names(connection: apsw.Connection, prefix: str) -> Iterator[str]:
+        if prefix and connection.execute("SELECT 1 FROM task WHERE name = ? LIMIT 1", (prefix,)).fetchall():
+            yield prefix
+        name = prefix
+        while True:
+            following: Any = connection.execute(_NEXT_GROUP, (name,)).fetchall()[0][0]
+            if following is None or not following.startswith(prefix):
+                return
+            name = following
+            yield name
+
+    @staticmethod
+    def _group_stats(connection: apsw.Connection, name: str, now: int) -> GroupStats:
+        row: Any = connection.execute(_GROUP_STATS, {"name": name, "now": now}).fetchall()[0]
+        available, owned, unavailable, oldest = row
+        return GroupStats(name, available, owned, unavailable - owned, now - oldest if available else 0)
 
     def close(self) -> None:
         """Fold the log into the file, close it and let other processes have it."""

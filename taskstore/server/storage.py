@@ -1,4 +1,4 @@
-"""The contract of a storage: six verbs, and what each one promises.
+"""The contract of a storage: eight verbs, and what each one promises.
 
 A storage keeps tasks and knows no rules; it stores what `rules.decide` decided. Everything it promises is tested by
 tests/server/test_storage.py, once for every storage there is.
@@ -17,9 +17,11 @@ from collections.abc import Collection, Generator, Mapping
 from typing import Literal, Protocol
 
 from taskstore.errors import StoreError
-from taskstore.server.messages import Task
+from taskstore.server.messages import GroupStats, Task, Totals
 from taskstore.server.rules import Change, Seen, Wanted
 
+KEEP_NS = 15 * 60 * 10**9
+"""For how long the record of a keyed request is kept, in nanoseconds."""
 PAGE = 256
 """How many tasks a page of a listing holds: few enough that one page never holds up the requests beside it."""
 WINDOW = 32
@@ -116,6 +118,17 @@ class Storage(Protocol):
 
     def groups(self) -> list[str]:
         """The names of all groups that have a task, sorted by code point."""
+        ...
+
+    def soonest(self, groups: Collection[str]) -> Mapping[str, int]:
+        """In how many nanoseconds the first task of each group becomes available; zero or less if one is already.
+
+        Groups without tasks are left out.
+        """
+        ...
+
+    def stats(self, prefix: str, limit: int) -> tuple[list[GroupStats], Totals]:
+        """What the groups hold whose name begins with `prefix`, at most `limit` of them or, with 0, all; and totals."""
         ...
 
     def close(self) -> None:

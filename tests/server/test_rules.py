@@ -104,7 +104,7 @@ def test_a_dependency_asks_for_existence_not_for_ownership() -> None:
 
 def test_a_claim_takes_an_available_task_under_a_new_id() -> None:
     done, change = outcome(Claim(ME, "map", 30), {"map": [FREE]})
-    assert done.tasks == [Task(10, "map", "one", NOW + 30, ME)]
+    assert done.tasks == [Task(10, "map", "one", NOW + 30, ME, attempts=1)]
     assert (list(change.gone), list(change.made)) == ([1], done.tasks)
 
 
