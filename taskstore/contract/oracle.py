@@ -210,10 +210,14 @@ class Oracle:
         client = {"clientid": content["clientid"]}
         update = {**client, **(content.get("update") or {})}
         claim = {**client, **(content.get("claim") or {})}
-        depends = [*_list(update, "depends"), *_list(claim, "depends")]
-        self._judge_refusal({**update, "depends": depends}, outcome.error, exchange)
+        # Whether a claim may depend on what its own step's update consumes the contract leaves open.
+        consumed = {*(change["id"] for change in _list(update, "updates")), *_list(update, "deletes")}
+        depends = [*_list(update, "depends"), *(id for id in _list(claim, "depends") if id not in consumed)]
         if outcome.error is not None:
+            told = [id for id in outcome.error.depends if id in depends or id not in consumed]
+            self._judge_refusal({**update, "depends": depends}, outcome.error._replace(depends=told), exchange)
             return
+        self._judge_refusal({**update, "depends": depends}, None, exchange)
         self._judge_made(update, outcome.updated, exchange)
         if content.get("claim"):
             self._judge_taken(claim, outcome.tasks, exchange)

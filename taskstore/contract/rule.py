@@ -45,6 +45,8 @@ class Rule(NamedTuple):
     """The dialects in which it holds; what the contract adds of its own does not hold for the published Go server."""
     feature: str | None
     """The addition that it is about, if any; see features.py."""
+    alone: bool
+    """Whether no other rule should run meanwhile."""
 
 
 ENTERED: Final[list[Rule]] = []
@@ -52,14 +54,18 @@ ENTERED: Final[list[Rule]] = []
 
 
 def rule(
-    *, level: str = "core", dialects: Iterable[str] = ("json", "go"), feature: str | None = None
+    *,
+    level: str = "core",
+    dialects: Iterable[str] = ("json", "go"),
+    feature: str | None = None,
+    alone: bool = False,
 ) -> Callable[[Check], Check]:
     """Enter a function as a rule."""
 
     def enter(check: Check) -> Check:
         name = check.__name__.replace("_", "-")
         sentence = " ".join((check.__doc__ or "").split("\n\n")[0].split())
-        ENTERED.append(Rule(name, sentence, check, level, tuple(dialects), feature))
+        ENTERED.append(Rule(name, sentence, check, level, tuple(dialects), feature, alone))
         return check
 
     return enter

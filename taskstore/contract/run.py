@@ -163,8 +163,10 @@ class Kit:
 
     def semantics(self, salt: str = "") -> Iterator[Verdict]:
         """How the server fares by each rule, as it becomes known."""
+        rules = self.rules()
+        yield from (self.check(rule, salt) for rule in rules if rule.alone)
         with ThreadPoolExecutor(BESIDE) as pool:
-            futures = [pool.submit(self.check, rule, salt) for rule in self.rules()]
+            futures = [pool.submit(self.check, rule, salt) for rule in rules if not rule.alone]
             try:
                 for future in as_completed(futures):
                     yield future.result()

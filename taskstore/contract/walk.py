@@ -4,14 +4,17 @@ The law of this room: the same seed makes the same requests, as far as the serve
 """
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 from taskstore.contract.oracle import Oracle
 from taskstore.contract.rule import rule
 from taskstore.contract.store import HOUR, Exchange, Store
 
-STEPS: Final = 250
-"""How many requests a walk makes unless it is told otherwise."""
+STEPS: Final = 400
+"""How many requests a walk makes."""
+SECONDS: Final = 10.0
+"""How long it takes at most, for servers that are far away."""
 
 
 @rule()
@@ -20,15 +23,18 @@ def any_sequence_is_answered_right(store: Store) -> None:
     walk(store, STEPS)
 
 
-def walk(store: Store, steps: int) -> None:
-    """Make so many random requests.
+def walk(store: Store, steps: int, seconds: float = SECONDS) -> None:
+    """Make so many random requests, or as many as there is time for.
 
     Raises:
         Broken: an answer was none that the contract allows.
     """
     walker = _Walker(store)
+    deadline = monotonic() + seconds
     for _ in range(steps):
         walker.step()
+        if monotonic() > deadline:
+            break
 
 
 class _Walker:

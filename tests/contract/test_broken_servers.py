@@ -1,0 +1,86 @@
+"""The kit is itself proven: each broken server of the catalogue is caught, by the rule that is meant to catch it.
+
+At the end of a run that names these tests the matrix of faults against rules is printed (tests/conftest.py).
+"""
+
+import json
+from collections.abc import Callable
+
+import faults_of_reads
+import faults_of_writes
+import pytest
+from faults import FAULTS, Fault
+from tampering import serving
+
+from taskstore.contract.report import Verdict
+from taskstore.contract.run import Kit, Settings
+from taskstore.contract.rules import RULES
+from taskstore.contract.schema import ORACLE
+from taskstore.contract.show import Silent
+
+ROOMS = (faults_of_writes, faults_of_reads)
+SCHEMA = {
+    "undocumented-status": "status-code-conformance",
+    "undocumented-content-type": "content-type-conformance",
+    "field-missing": "response-schema-conformance",
+    "id-as-text": "response-schema-conformance",
+    "server-error-on-a-huge-integer": "not-a-server-error",
+    "allow-missing": "response-headers-conformance",
+    "any-method-taken": "unsupported-method",
+    "texts-taken-for-numbers": "negative-data-rejection",
+    "null-lists-rejected": "positive-data-acceptance",
+    "consumed-id-served": ORACLE,
+    "ids-in-pairs": ORACLE,
+    "deletes-done-all-the-same": ORACLE,
+}
+"""Faults that the generated requests have to find, too, and the check that has to."""
+
+
+def verdicts_on(fault: Fault, judge: Callable[[Kit], list[Verdict]]) -> dict[str, Verdict]:
+    """How a server with a fault fares."""
+    with pytest.MonkeyPatch.context() as patch:
+        fault.plant(patch)
+        with serving(tick_ns=fault.tick_ns) as url:
+            kit = Kit(Settings(url, level="full", seed=1, shrink=False, examples=5))
+            try:
+                return {verdict.rule: verdict for verdict in judge(kit)}
+            finally:
+                kit.connections.close()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_caught_by_the_rule_that_is_meant_to(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    fault = FAULTS[name]
+    verdicts = verdicts_on(fault, lambda kit: list(kit.semantics()))
+    broken = [rule for rule in RULES if rule in verdicts and verdicts[rule].status == "fail"]
+    record_property("fault", json.dumps({"name": name, "meant": fault.rules, "broken": broken}))
+    missed = [rule for rule in fault.rules if rule not in broken]
+    assert not missed, f"{name} was not caught by {missed}, but by {broken}"
+
+
+@pytest.mark.parametrize("name", SCHEMA)
+def test_generated_requests_find_what_a_schema_can_say(name: str) -> None:
+    verdicts = verdicts_on(FAULTS[name], lambda kit: kit.schema(Silent()))
+    broken = [rule for rule, verdict in verdicts.items() if verdict.status == "fail"]
+    assert SCHEMA[name] in broken
+    assert all(verdicts[rule].steps for rule in broken)
+
+
+def test_there_are_enough_faults_and_each_rule_has_caught_one() -> None:
+    assert len(FAULTS) >= 30
+    assert all(fault.plant.__doc__ for fault in FAULTS.values())
+    caught_by = {rule for fault in FAULTS.values() for rule in fault.rules}
+    assert caught_by <= RULES.keys()
+    assert RULES.keys() - caught_by == set()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sound_server_passes_also_with_a_coarse_clock(seed: int) -> None:
+    with serving(tick_ns=(1, 1000, 20_000_000)[seed]) as url:
+        kit = Kit(Settings(url, level="full", seed=seed))
+        broken = [kit.told(verdict) for verdict in kit.semantics() if verdict.status == "fail"]
+        assert kit.clean() == 0
+        kit.connections.close()
+    assert broken == []
