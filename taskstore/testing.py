@@ -16,7 +16,7 @@ With pytest, `pytest_plugins = ["taskstore.testing"]` in conftest.py gives the f
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -33,6 +33,7 @@ class SettableClock:
 
     def __init__(self, now: Instant | None = None) -> None:
         self._now = time.time_ns() if now is None else instant_ns(now, "now")
+        self.on_change: Callable[[], object] = lambda: None
 
     def __call__(self) -> int:
         """Now, in nanoseconds since the epoch."""
@@ -41,10 +42,12 @@ class SettableClock:
     def advance(self, by: Duration) -> None:
         """Move the clock forward, or back by a negative duration."""
         self._now += duration_ns(by, "by")
+        self.on_change()
 
     def set(self, now: Instant) -> None:
         """Set the clock."""
         self._now = instant_ns(now, "now")
+        self.on_change()
 
 
 class LiveServer:
@@ -78,8 +81,10 @@ def live_server(
     try:
         if not started.wait(30):
             raise RuntimeError("the server did not start within 30 s")
+        clock.on_change = running.look_again
         yield LiveServer(running.url, clock)
     finally:
+        clock.on_change = lambda: None
         running.stop()
         thread.join()
 

@@ -93,14 +93,17 @@ class Engine:
         Raises:
             CommitError: it could not be made durable; `applied` says whether it may be there all the same.
         """
-        if self._failed:
-            raise self._failed
+        self._check()
         claim = _claim_of(request)
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         call = _Call(request, done) if claim is None else _Call(_shuffled(request, claim), done, claim.wait / 1e9)
         self._waiting.append(call)
         self._start()
         return await done
+
+    def _check(self) -> None:
+        if self._failed:
+            raise self._failed
 
     def _start(self) -> None:
         if self._waiting and len(self._batches) < self._storage.parallel:
@@ -270,6 +273,7 @@ class Engine:
 
     async def tasks(self, ids: Sequence[int]) -> list[Task | None]:
         """For each id, in the same order, the task that has it, or None."""
+        self._check()
         if self._remote:
             found = await self._read(lambda: self._storage.tasks(ids))
         else:
@@ -283,7 +287,7 @@ class Engine:
             while page := await self._read(lambda: next(pages, None)):
                 yield page
         finally:
-            await self._read(pages.close)
+            await asyncio.get_running_loop().run_in_executor(self._readers, pages.close)
 
     async def groups(self) -> list[str]:
         """The names of all groups."""
@@ -314,6 +318,7 @@ class Engine:
             counters.expired += sum(task.attempts > 1 for task in answer.tasks)
 
     async def _read(self, read: Callable[[], _T]) -> _T:
+        self._check()
         if self._storage.waits == "never":
             return read()
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)

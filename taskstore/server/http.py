@@ -8,11 +8,12 @@ HTTP work of a request.
 """
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,8 +30,15 @@ from taskstore.server.engine import Engine
 from taskstore.server.messages import (
     MAX_DATA,
     MAX_GROUP,
+    Answer,
     Claim,
+    Keyed,
+    KeyMisused,
     Problem,
+    Replayed,
+    Request,
+    Step,
+    StepBody,
     Task,
     TaskAdd,
     TaskUpdate,
@@ -43,7 +51,7 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _Place: TypeAlias = tuple[str, Callable[[Scope, Receive, Send], Awaitable[None]]]
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
-_R = TypeVar("_R", Update, Claim)
+_R = TypeVar("_R", Update, Claim, StepBody)
 
 MAX_BODY: Final = 16 << 20
 """The most bytes of a request's body."""
@@ -66,6 +74,9 @@ _RETRY: Final = (b"retry-after", b"1")
 _OPEN: Final = (b"healthz", b"readyz")
 _WELL: Final = b'{"status":"ok"}'
 _NO_ID: Final = 0
+_KEY: Final = re.compile(rb'[A-Za-z0-9_-]{16,64}|"[A-Za-z0-9_-]{16,64}"')
+_REPLAYED: Final = (b"idempotency-replayed", b"true")
+_NOT_REPLAYED: Final = (b"idempotency-replayed", b"false")
 _FORM: Final = b"application/x-www-form-urlencoded"
 _YES_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -73,6 +84,7 @@ _log = logging.getLogger("taskstore.server")
 _access_log = logging.getLogger("taskstore.access")
 _encode = msgspec.json.Encoder().encode
 _decode_update = msgspec.json.Decoder(Update).decode
+_decode_step = msgspec.json.Decoder(StepBody).decode
 _decode_claim = msgspec.json.Decoder(Claim).decode
 
 
@@ -84,6 +96,10 @@ class _Refused(Exception):
         self.status = status
         self.detail = detail
         self.headers = headers
+
+
+class _HungUp(Exception):
+    """The client has gone, so there is nobody to answer."""
 
 
 class App:
@@ -106,6 +122,8 @@ class App:
         self._places: dict[bytes, _Place] = {
             b"claim": ("POST", self._claim),
             b"update": ("POST", self._update),
+            b"step": ("POST", self._step),
+            b"stats": ("GET", self._stats),
             b"groups": ("GET", self._groups),
             b"group": ("GET", self._groups),
             b"healthz": ("GET", self._healthz),
@@ -127,6 +145,8 @@ class App:
             await self._dispatch(scope, receive, send)
         except _Refused as refused:
             await _answer_problem(send, refused.status, refused.detail, *refused.headers)
+        except _HungUp:
+            pass
         except StoreError as error:
             await _answer_problem(send, 503, str(error), _RETRY)
         except Exception:  # noqa: BLE001 - the last line of defence: logged, and answered in the form of the contract.
@@ -154,13 +174,44 @@ class App:
             raise _Refused(401, detail, (b"www-authenticate", b"Bearer"))
 
     async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
-        claim = _read_request(await _body(scope, receive), scope, _decode_claim, "claim")
-        await _answer(send, _encode(await self._engine.apply(claim)))
+        body = await _body(scope, receive)
+        claim = _read_request(body, scope, _decode_claim, "claim")
+        await self._apply(claim, body, scope, receive, send, waits=claim.wait > 0)
 
     async def _update(self, scope: Scope, receive: Receive, send: Send) -> None:
-        update = _read_request(await _body(scope, receive), scope, _decode_update, "update")
+        body = await _body(scope, receive)
+        update = _read_request(body, scope, _decode_update, "update")
         self._check_data(update)
-        await _answer(send, _encode(await self._engine.apply(update)))
+        await self._apply(update, body, scope, receive, send)
+
+    async def _step(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _body(scope, receive)
+        step = Step.of(_read_request(body, scope, _decode_step, "step"))
+        self._check_data(step.update)
+        await self._apply(step, body, scope, receive, send, waits=step.claim is not None and step.claim.wait > 0)
+
+    async def _apply(
+        self,
+        request: Update | Claim | Step,
+        body: bytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        waits: bool = False,
+    ) -> None:
+        key = _key(scope)
+        asked: Request = request if key is None else Keyed(request, key, _fingerprint(scope, body))
+        answering = self._engine.apply(asked)
+        answer = await (_unless_disconnected(answering, receive) if waits else answering)
+        if isinstance(answer, KeyMisused):
+            raise _Refused(422, "this Idempotency-Key was used for another request; every call needs one of its own")
+        if isinstance(answer, Replayed):
+            await _answer(send, _encode(answer.outcome), _REPLAYED)
+        elif key is None:
+            await _answer(send, _encode(answer))
+        else:
+            await _answer(send, _encode(answer), _NOT_REPLAYED)
 
     def _check_data(self, update: Update) -> None:
         lists: dict[str, Sequence[TaskAdd | TaskUpdate]] = {"adds": update.adds or (), "updates": update.updates or ()}
@@ -192,6 +243,13 @@ class App:
     async def _tasks(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await _answer(send, _encode(await self._engine.tasks(_ids(_below(scope)))))
 
+    async def _stats(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        query = _query(scope)
+        prefix = query.get("prefix", "")
+        if len(prefix) > MAX_GROUP:
+            raise _Refused(422, f"the name of a group, and so its beginning, has at most {MAX_GROUP} characters")
+        await _answer(send, _encode(await self._engine.stats(prefix, _limit(query.get("limit", "0")))))
+
     async def _healthz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await _answer(send, _WELL)
 
@@ -201,6 +259,37 @@ class App:
         if self._engine.waiting_s >= STUCK_SECONDS:
             raise _Refused(503, f"a commit has been under way for {self._engine.waiting_s:.0f} s", _RETRY)
         await _answer(send, _WELL)
+
+
+async def _unless_disconnected(answering: Coroutine[Any, Any, Answer], receive: Receive) -> Answer:
+    """The answer; or, if the client hangs up before it is there, no answer and no claim."""
+    call, hanging_up = asyncio.ensure_future(answering), asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait([call, hanging_up], return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():
+            call.cancel()
+            raise _HungUp
+        return call.result()
+    finally:
+        hanging_up.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _key(scope: Scope) -> str | None:
+    given = _header(scope["headers"], b"idempotency-key")
+    if given is None:
+        return None
+    if not _KEY.fullmatch(given):
+        raise _Refused(422, "an Idempotency-Key has 16 to 64 letters, digits, - or _, bare or in double quotes")
+    return given.decode().strip('"')
+
+
+def _fingerprint(scope: Scope, body: bytes) -> bytes:
+    return hashlib.blake2b(scope["raw_path"] + b"\n" + body, digest_size=16).digest()
 
 
 def _logged(scope: Scope, send: Send) -> Send:
@@ -378,8 +467,8 @@ def _owned(text: str) -> bool:
     return _YES_NO[text]
 
 
-async def _answer(send: Send, body: bytes) -> None:
-    headers: _Headers = [_JSON, (b"content-length", b"%d" % len(body))]
+async def _answer(send: Send, body: bytes, *more: tuple[bytes, bytes]) -> None:
+    headers: _Headers = [_JSON, (b"content-length", b"%d" % len(body)), *more]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

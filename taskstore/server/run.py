@@ -30,16 +30,27 @@ BACKLOG: Final = 2048
 """How many connections may wait to be accepted."""
 
 
-def open_storage(store: str, *, clock: Clock | None = None) -> Storage:
-    """The storage that `store` names: a file for SQLite, or `:memory:`.
+def open_storage(store: str, *, clock: Clock | None = None, alone: bool = False) -> Storage:
+    """The storage that `store` names: a file for SQLite, `:memory:`, or the URL of a PostgreSQL database.
+
+    Args:
+        store: Where the tasks are.
+        clock: For tests: what time it is.
+        alone: Whether to keep others from using it, where it can have several users.
 
     Raises:
         StoreError: it cannot be used; the message says why and what to do.
     """
-    if "://" in store:
-        kind = store.partition("://")[0]
-        raise StoreError(f"{kind}:// is no kind of store; give the path of a file, or :memory:")
-    return SqliteStorage(store, clock=clock)
+    kind, separator, _ = store.partition("://")
+    if not separator:
+        return SqliteStorage(store, clock=clock)
+    if kind not in ("postgresql", "postgres"):
+        raise StoreError(f"{kind}:// is no kind of store; give the path of a file, :memory:, or postgresql://...")
+    try:
+        from taskstore.server.postgres import PostgresStorage
+    except ImportError as error:
+        raise StoreError(f"PostgreSQL needs an extra: pip install 'taskstore[postgres]' ({error})") from error
+    return PostgresStorage(store, clock=clock, alone=alone)
 
 
 def serve(
@@ -57,7 +68,7 @@ def serve(
     Args:
         host: The address to listen at. Any other than a loopback address needs a token.
         port: The port; 0 takes a free one.
-        store: The file that holds the tasks, made if it is missing; or `:memory:`.
+        store: The file that holds the tasks, made if it is missing; `:memory:`; or `postgresql://...`.
         token: What requests have to carry as `Authorization: Bearer TOKEN`; None for no check.
         access_log: Whether to write a line of JSON for each request to standard error.
 
@@ -128,6 +139,8 @@ class RunningServer:
         host, port = listener.getsockname()[:2]
         self.url: Final = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.on_start: Callable[[], None] = lambda: None
+        self.look_again: Callable[[], object] = lambda: None
+        """Lets waiting claims look at a clock that was set; for tests, from any thread."""
         self._storage = storage
         self._listener = listener
         self._token = token
@@ -143,9 +156,11 @@ class RunningServer:
 
     async def _serve(self, signals: bool) -> None:
         engine = Engine(self._storage, on_failure=self._fail)
+        loop = asyncio.get_running_loop()
+        self.look_again = lambda: loop.call_soon_threadsafe(engine.look_again)
         try:
             config = front(App(engine, token=self._token, access_log=self._access_log))
-            self._uvicorn = _Uvicorn(config, self.on_start, signals)
+            self._uvicorn = _Uvicorn(config, self.on_start, engine.drain, signals)
             await self._uvicorn.serve(sockets=[self._listener])
         finally:
             await engine.close()
@@ -162,16 +177,23 @@ class RunningServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's server, except that it says when it is ready, and that a signal ends it with a clean exit."""
+    """uvicorn's server, except that it says when it starts and stops, and that a signal ends it with a clean exit."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], signals: bool) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_start: Callable[[], None], on_stop: Callable[[], None], signals: bool
+    ) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self._on_stop = on_stop
         self._signals = signals
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ each a snapshot of its own, without ever holding up the writer.
 import os
 import random
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -245,55 +245,45 @@ class SqliteStorage:
 
     def tasks(self, ids: Collection[int]) -> Mapping[int, Task]:
         """Those of `ids` that exist, all read at one instant."""
-        if len(ids) < 2:
-            return self._tasks(self._reader.cursor(), ids)
         found: Mapping[int, Task] = {}
-        with self._reader:
+        with _told(self.path), nullcontext() if len(ids) < 2 else self._reader:
             found = self._tasks(self._reader.cursor(), ids)
         return found
 
     def group(self, name: str, *, limit: int, owned: bool) -> Generator[list[Task], None, None]:
         """The tasks of a group at one instant, in pages, ordered by available time and id."""
         until = _END_OF_TIME if owned else self.clock()
-        connection = self._borrowed()
-        try:
+        with self._snapshot() as connection:
             rows: Iterator[Any] = connection.execute(_GROUP, (name, until, limit or -1))
             if connection is self._writer:
                 rows = iter(list(rows))  # There are no snapshots within one connection.
             while page := [Task(*row) for row in islice(rows, PAGE)]:
                 yield page
-        finally:
-            self._returned(connection)
 
     def groups(self) -> list[str]:
         """The names of all groups that have a task, sorted by code point."""
-        connection = self._borrowed()
-        try:
-            return [name for (name,) in connection.execute(_GROUPS)]
-        finally:
-            self._returned(connection)
+        with self._snapshot() as connection:
+            rows: Any = connection.execute(_GROUPS).fetchall()
+        return [name for (name,) in rows]
 
     def soonest(self, groups: Collection[str]) -> Mapping[str, int]:
         """In how many nanoseconds the first task of each group becomes available; zero or less if one is already."""
         now = self.clock()
-        rows: Any = self._reader.cursor().executemany(_SOONEST, [(name,) for name in groups])
-        return {name: instant - now for name, (instant,) in zip(groups, rows, strict=True) if instant is not None}
+        with _told(self.path):
+            rows: Any = self._reader.cursor().executemany(_SOONEST, [(name,) for name in groups])
+            first = dict(zip(groups, [instant for (instant,) in rows], strict=True))
+        return {name: instant - now for name, instant in first.items() if instant is not None}
 
     def stats(self, prefix: str, limit: int) -> tuple[list[GroupStats], Totals]:
         """What the groups hold whose name begins with `prefix`, at most `limit` of them or, with 0, all; and totals."""
         now = self.clock()
-        connection = self._borrowed()
-        try:
-            connection.execute("BEGIN")  # All of it at one instant.
+        with self._snapshot() as connection:
             names = islice(self._names(connection, prefix), limit or None)
             groups = [self._group_stats(connection, name, now) for name in names]
-            row: Any = connection.execute(_TOTALS, {"now": now}).fetchall()[0]
-            available, owned, every = row
             number = len(connection.execute(_GROUPS).fetchall())
-            return groups, Totals(number, available, owned, every - available - owned)
-        finally:
-            connection.execute("ROLLBACK")
-            self._returned(connection)
+            rows: Any = connection.execute(_TOTALS, {"now": now}).fetchall()
+        [(available, owned, every)] = rows
+        return groups, Totals(number, available, owned, every - available - owned)
 
     @staticmethod
     def _names(connection: apsw.Connection, prefix: str) -> Iterator[str]:
@@ -324,14 +314,20 @@ class SqliteStorage:
         self._writer.close()
         self._unlock()
 
-    def _borrowed(self) -> apsw.Connection:
-        if self.path == MEMORY:
-            return self._writer
-        return self._idle.pop() if self._idle else _opened(self.path, readonly=True)
-
-    def _returned(self, connection: apsw.Connection) -> None:
-        if connection is not self._writer:
-            self._idle.append(connection)
+    @contextmanager
+    def _snapshot(self) -> Iterator[apsw.Connection]:
+        """A connection that reads everything at one instant, beside the writer."""
+        with _told(self.path):
+            if self.path == MEMORY:
+                yield self._writer
+                return
+            connection = self._idle.pop() if self._idle else _opened(self.path, readonly=True)
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+                self._idle.append(connection)
 
     def _unlock(self) -> None:
         if self._lock:
@@ -477,6 +473,15 @@ _EXPLANATIONS: Final[list[tuple[type[apsw.Error], str]]] = [
     (apsw.BusyError, "another process has locked {path}; end it, or try again"),
     (apsw.IOError, "the disk of {path} is failing"),
 ]
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Turns an error of SQLite into one of ours."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise StoreError(_explained(error, path)) from error
 
 
 def _explained(error: apsw.Error, path: str) -> str:
