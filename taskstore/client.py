@@ -12,7 +12,7 @@ from typing import Self
 from taskstore import wire
 from taskstore.identity import ID
 from taskstore.model import Duration, Stats, Step, TaskInfo, checked_client_id
-from taskstore.transport import AsyncHTTP, AsyncSender, Auth, Sender, SyncHTTP, Timeout
+from taskstore.transport import RETRY, AsyncHTTP, AsyncSender, Auth, Retry, Sender, SyncHTTP, Timeout
 from taskstore.wire import GroupRef, TaskRef
 
 
@@ -23,7 +23,13 @@ class HTTPClient:
     Any number of threads may use it at the same time, and it works on in a forked child, with connections and a client
     id of the child's own.
 
-    Every method takes `timeout`, which for that call replaces the client's own. It raises, beside what it names itself:
+    A call that fails because the server or the network is away for a moment is repeated, for up to `retry`. A change
+    is repeated under an idempotency key, so that the store makes it once, however often it is asked to and whichever
+    answers are lost; where the server knows no such keys, only if it has certainly not been made. A claim is never
+    repeated after its lease would have ended.
+
+    Every method takes `timeout` and `retry`, which for that call replace the client's own. It raises, beside what it
+    names itself:
     `UsageError` if an argument makes no sense, `NotSentError` without a connection, `OutcomeUnknownError` without a
     complete answer, `HTTPError` for another status than 200, `AnswerError` for an answer that does not fit the
     contract. All of them are a `TaskStoreError`, and their `applied` tells whether anything may have been changed.
@@ -36,6 +42,8 @@ class HTTPClient:
         timeout: How long to wait for each step of a call: for a connection, for sending, for the answer to begin, and
             for all of it. A `timedelta` or an integer number of nanoseconds; None means for ever. By default 30
             seconds, or what `http_client` has.
+        retry: For how long after its first failure a call may be repeated, with pauses that grow. A `timedelta` or an
+            integer number of nanoseconds; 0 or None means that nothing is repeated.
         headers: Sent with every request.
         auth: A token (sent as `Authorization: Bearer ...`), a pair of user and password, or what else httpx takes.
         http_client: An `httpx.Client` to send with, for proxies, certificates and the like. It is not closed with this
@@ -51,12 +59,15 @@ class HTTPClient:
         *,
         client_id: int | None = None,
         timeout: Timeout = ...,
+        retry: Duration | None = RETRY,
         headers: Mapping[str, str] | None = None,
         auth: Auth | None = None,
         http_client: SyncHTTP | None = None,
     ) -> None:
         self._client_id = None if client_id is None else checked_client_id(client_id)
-        self._sender = Sender(SyncHTTP, base_url, timeout=timeout, headers=headers, auth=auth, http_client=http_client)
+        self._sender = Sender(
+            base_url, timeout=timeout, retry=retry, headers=headers, auth=auth, http_client=http_client
+        )
 
     @property
     def client_id(self) -> int:
@@ -71,6 +82,7 @@ class HTTPClient:
         *,
         wait: Duration = 0,
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> TaskInfo | None:
         """Take one of the group's available tasks, at random, under a lease.
 
@@ -83,6 +95,7 @@ class HTTPClient:
             wait: For how long to wait for a task if there is none, up to an hour; the timeout counts on top of it. A
                 server of the original protocol does not wait.
             timeout: In place of the client's own.
+            retry: In place of the client's own.
 
         Returns:
             The task, under a new id; or None if there was none.
@@ -90,7 +103,9 @@ class HTTPClient:
         Raises:
             TaskResponseError: A task of `depends` does not exist.
         """
-        return self._sender.send(wire.claim(self.client_id, group, duration, depends, wait=wait), timeout)
+        return self._sender.send(
+            wire.claim(self.client_id, group, duration, depends, wait=wait, key=self._sender.key(retry)), timeout, retry
+        )
 
     def claim_batch(
         self,
@@ -101,6 +116,7 @@ class HTTPClient:
         *,
         wait: Duration = 0,
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> list[TaskInfo]:
         """Take several tasks at once, in one step; otherwise like `claim`.
 
@@ -112,6 +128,7 @@ class HTTPClient:
             depends: Tasks, or ids, that have to exist, or nothing is claimed.
             wait: For how long to wait for the first task if there is none.
             timeout: In place of the client's own.
+            retry: In place of the client's own.
 
         Returns:
             The tasks, under new ids; an empty list if there was none.
@@ -119,10 +136,12 @@ class HTTPClient:
         Raises:
             TaskResponseError: A task of `depends` does not exist.
         """
-        call = wire.claim_batch(self.client_id, group, duration, limit, depends, wait=wait)
-        return self._sender.send(call, timeout)
+        call = wire.claim_batch(self.client_id, group, duration, limit, depends, wait=wait, key=self._sender.key(retry))
+        return self._sender.send(call, timeout, retry)
 
-    def group(self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ...) -> list[TaskInfo]:
+    def group(
+        self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ..., retry: Retry = ...
+    ) -> list[TaskInfo]:
         """The tasks of a group that are available, in the order in which they have become so.
 
         Args:
@@ -130,34 +149,36 @@ class HTTPClient:
             limit: At most this many; 0 means all.
             owned: Whether to list also what is claimed or delayed.
             timeout: In place of the client's own.
+            retry: In place of the client's own.
         """
-        return self._sender.send(wire.group(name, limit, owned), timeout)
+        return self._sender.send(wire.group(name, limit, owned), timeout, retry)
 
-    def groups(self, *, timeout: Timeout = ...) -> list[str]:
+    def groups(self, *, timeout: Timeout = ..., retry: Retry = ...) -> list[str]:
         """The names of all groups that have a task, be it available or not."""
-        return self._sender.send(wire.groups(), timeout)
+        return self._sender.send(wire.groups(), timeout, retry)
 
-    def task(self, id: TaskRef, *, timeout: Timeout = ...) -> TaskInfo | None:
+    def task(self, id: TaskRef, *, timeout: Timeout = ..., retry: Retry = ...) -> TaskInfo | None:
         """The task with this id, or None: no task has it, any more or yet."""
-        return self._sender.send(wire.task(id), timeout)
+        return self._sender.send(wire.task(id), timeout, retry)
 
-    def tasks(self, *ids: TaskRef, timeout: Timeout = ...) -> list[TaskInfo | None]:
+    def tasks(self, *ids: TaskRef, timeout: Timeout = ..., retry: Retry = ...) -> list[TaskInfo | None]:
         """The tasks with these ids, in their order, and None where there is none.
 
         Some hundreds of ids are read at one instant. More are asked for in parts, one after the other; `timeout` is
         for each of them.
         """
-        return [task for call in wire.tasks(ids) for task in self._sender.send(call, timeout)]
+        return [task for call in wire.tasks(ids) for task in self._sender.send(call, timeout, retry)]
 
-    def stats(self, prefix: str = "", limit: int = 0, *, timeout: Timeout = ...) -> Stats:
+    def stats(self, prefix: str = "", limit: int = 0, *, timeout: Timeout = ..., retry: Retry = ...) -> Stats:
         """How many tasks there are, group by group and in all, and what the server has done since it started.
 
         Args:
             prefix: Only groups whose name begins so.
             limit: At most this many groups; 0 means all.
             timeout: In place of the client's own.
+            retry: In place of the client's own.
         """
-        return self._sender.send(wire.stats(prefix, limit), timeout)
+        return self._sender.send(wire.stats(prefix, limit), timeout, retry)
 
     def step(
         self,
@@ -172,6 +193,7 @@ class HTTPClient:
         wait: Duration = 0,
         claim_depends: Iterable[TaskRef] = (),
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> Step:
         """Finish what was done and claim what comes next: an `update`, then a `claim_batch`, in one atomic step.
 
@@ -189,6 +211,7 @@ class HTTPClient:
             wait: For how long to wait for the first of them if there is none.
             claim_depends: Tasks, or ids, that have to exist once the update is made.
             timeout: In place of the client's own.
+            retry: In place of the client's own.
 
         Returns:
             The claimed tasks, and the new tasks of the update.
@@ -204,8 +227,9 @@ class HTTPClient:
             limit=limit,
             wait=wait,
             depends=claim_depends,
+            key=self._sender.key(retry),
         )
-        return self._sender.send(call, timeout)
+        return self._sender.send(call, timeout, retry)
 
     def update(
         self,
@@ -215,6 +239,7 @@ class HTTPClient:
         depends: Iterable[TaskRef] = (),
         *,
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> list[TaskInfo]:
         """Add, change and delete tasks in one step, in which all of it happens or nothing.
 
@@ -224,6 +249,7 @@ class HTTPClient:
             deletes: Tasks, or ids, to delete.
             depends: Tasks, or ids, that have to exist, or nothing happens.
             timeout: In place of the client's own.
+            retry: In place of the client's own.
 
         Returns:
             The new tasks, all owned by this client: one for each of `adds`, then one for each of `updates`. The ids
@@ -233,7 +259,9 @@ class HTTPClient:
             TaskResponseError: A task does not exist (any more), or is under the lease of another client. It names
                 them all, and nothing has changed.
         """
-        return self._sender.send(wire.update(self.client_id, adds, updates, deletes, depends), timeout)
+        return self._sender.send(
+            wire.update(self.client_id, adds, updates, deletes, depends, key=self._sender.key(retry)), timeout, retry
+        )
 
     def close(self) -> None:
         """Close the connections. Afterwards every call is a `UsageError`; closing once more does nothing."""
@@ -264,13 +292,14 @@ class AsyncHTTPClient:
         *,
         client_id: int | None = None,
         timeout: Timeout = ...,
+        retry: Duration | None = RETRY,
         headers: Mapping[str, str] | None = None,
         auth: Auth | None = None,
         http_client: AsyncHTTP | None = None,
     ) -> None:
         self._client_id = None if client_id is None else checked_client_id(client_id)
         self._sender = AsyncSender(
-            AsyncHTTP, base_url, timeout=timeout, headers=headers, auth=auth, http_client=http_client
+            base_url, timeout=timeout, retry=retry, headers=headers, auth=auth, http_client=http_client
         )
 
     @property
@@ -286,9 +315,12 @@ class AsyncHTTPClient:
         *,
         wait: Duration = 0,
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> TaskInfo | None:
         """Async twin of `HTTPClient.claim`."""
-        return await self._sender.send(wire.claim(self.client_id, group, duration, depends, wait=wait), timeout)
+        return await self._sender.send(
+            wire.claim(self.client_id, group, duration, depends, wait=wait, key=self._sender.key(retry)), timeout, retry
+        )
 
     async def claim_batch(
         self,
@@ -299,30 +331,33 @@ class AsyncHTTPClient:
         *,
         wait: Duration = 0,
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> list[TaskInfo]:
         """Async twin of `HTTPClient.claim_batch`."""
-        call = wire.claim_batch(self.client_id, group, duration, limit, depends, wait=wait)
-        return await self._sender.send(call, timeout)
+        call = wire.claim_batch(self.client_id, group, duration, limit, depends, wait=wait, key=self._sender.key(retry))
+        return await self._sender.send(call, timeout, retry)
 
-    async def group(self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ...) -> list[TaskInfo]:
+    async def group(
+        self, name: str, limit: int = 0, owned: bool = False, *, timeout: Timeout = ..., retry: Retry = ...
+    ) -> list[TaskInfo]:
         """Async twin of `HTTPClient.group`."""
-        return await self._sender.send(wire.group(name, limit, owned), timeout)
+        return await self._sender.send(wire.group(name, limit, owned), timeout, retry)
 
-    async def groups(self, *, timeout: Timeout = ...) -> list[str]:
+    async def groups(self, *, timeout: Timeout = ..., retry: Retry = ...) -> list[str]:
         """Async twin of `HTTPClient.groups`."""
-        return await self._sender.send(wire.groups(), timeout)
+        return await self._sender.send(wire.groups(), timeout, retry)
 
-    async def task(self, id: TaskRef, *, timeout: Timeout = ...) -> TaskInfo | None:
+    async def task(self, id: TaskRef, *, timeout: Timeout = ..., retry: Retry = ...) -> TaskInfo | None:
         """Async twin of `HTTPClient.task`."""
-        return await self._sender.send(wire.task(id), timeout)
+        return await self._sender.send(wire.task(id), timeout, retry)
 
-    async def tasks(self, *ids: TaskRef, timeout: Timeout = ...) -> list[TaskInfo | None]:
+    async def tasks(self, *ids: TaskRef, timeout: Timeout = ..., retry: Retry = ...) -> list[TaskInfo | None]:
         """Async twin of `HTTPClient.tasks`."""
-        return [task for call in wire.tasks(ids) for task in await self._sender.send(call, timeout)]
+        return [task for call in wire.tasks(ids) for task in await self._sender.send(call, timeout, retry)]
 
-    async def stats(self, prefix: str = "", limit: int = 0, *, timeout: Timeout = ...) -> Stats:
+    async def stats(self, prefix: str = "", limit: int = 0, *, timeout: Timeout = ..., retry: Retry = ...) -> Stats:
         """Async twin of `HTTPClient.stats`."""
-        return await self._sender.send(wire.stats(prefix, limit), timeout)
+        return await self._sender.send(wire.stats(prefix, limit), timeout, retry)
 
     async def step(
         self,
@@ -337,6 +372,7 @@ class AsyncHTTPClient:
         wait: Duration = 0,
         claim_depends: Iterable[TaskRef] = (),
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> Step:
         """Async twin of `HTTPClient.step`."""
         call = wire.step(
@@ -347,8 +383,9 @@ class AsyncHTTPClient:
             limit=limit,
             wait=wait,
             depends=claim_depends,
+            key=self._sender.key(retry),
         )
-        return await self._sender.send(call, timeout)
+        return await self._sender.send(call, timeout, retry)
 
     async def update(
         self,
@@ -358,9 +395,12 @@ class AsyncHTTPClient:
         depends: Iterable[TaskRef] = (),
         *,
         timeout: Timeout = ...,
+        retry: Retry = ...,
     ) -> list[TaskInfo]:
         """Async twin of `HTTPClient.update`."""
-        return await self._sender.send(wire.update(self.client_id, adds, updates, deletes, depends), timeout)
+        return await self._sender.send(
+            wire.update(self.client_id, adds, updates, deletes, depends, key=self._sender.key(retry)), timeout, retry
+        )
 
     async def aclose(self) -> None:
         """Async twin of `HTTPClient.close`."""

@@ -5,19 +5,23 @@
 | `UsageError` | no | mend the call |
 | `NotSentError` | no, nothing was sent | repeat it, once the server is there |
 | `TaskResponseError` | no, the store refused | drop the work: somebody else has it |
+| `LeaseLostError` | no | stop the work: somebody else has it, or will |
 | `HTTPError` of 300 to 499 | no | mend the request, the address or the credentials |
 | any other `HTTPError` | unknown | read before repeating |
 | `OutcomeUnknownError` | unknown | read before repeating |
 | `AnswerError` | unknown | see what answers there: it does not keep the contract |
 | `StoreError` | - | for whoever runs a server: the store cannot be used |
 
-Where it says unknown, a call that only reads has of course changed nothing: then `applied` is False.
+Where it says unknown, a call that only reads has of course changed nothing: then `applied` is False. A client repeats
+calls by itself before it raises any of these; where one of its attempts may have been carried out, `applied` is None
+whatever the last one came to.
 
 The laws of this room: an error holds data, not only prose; it survives pickling and copying; it never shows a
 credential.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 _E = TypeVar("_E", bound="TaskStoreError")
@@ -104,6 +108,21 @@ class TaskResponseError(TaskStoreError):
         return "nothing was changed: " + ("; ".join(reasons) or "the store gave no reason")
 
 
+class LeaseLostError(TaskStoreError):
+    """The task that was worked on is no longer ours, so nothing was committed and nothing can be.
+
+    Its lease ran out before it was renewed, because this process or the network hung; or the store has refused it.
+    Somebody else has the task, or will have it: stop, and leave alone what is outside the store.
+    """
+
+    def __init__(self, task_id: int, why: str) -> None:
+        self.task_id: Final = task_id
+        """The id that the task had when it was last ours."""
+        self.why: Final = why
+        """What has happened, in words."""
+        super().__init__(f"task {task_id} is no longer ours: {why}")
+
+
 class HTTPError(TaskStoreError):
     """The server answered with another status than 200.
 
@@ -111,13 +130,17 @@ class HTTPError(TaskStoreError):
     so it is below 300, where the contract knows no other status than 200.
     """
 
-    def __init__(self, status: int, *, request: str = "", detail: str = "") -> None:
+    def __init__(
+        self, status: int, *, request: str = "", detail: str = "", retry_after: timedelta | None = None
+    ) -> None:
         self.status: Final = status
         """The HTTP status."""
         self.request: Final = request
         """Method and address, without credentials."""
         self.detail: Final = detail
         """What the server said about it, shortened."""
+        self.retry_after: Final = retry_after
+        """For how long the server asks to be left alone; None if it does not say."""
         self.applied = False if status in range(300, 500) else None
         super().__init__(": ".join(filter(None, (f"status {status}", request, detail))))
 

@@ -1,31 +1,34 @@
 """How calls get to a server and answers back: the only file that knows httpx.
 
 The laws of this room: a connection belongs to one process, so a forked child opens its own and leaves the parent's
-alone; nothing is sent twice, and no redirect is followed; whatever goes wrong becomes an error that says whether the
-request can have arrived; no credential gets into a message, a log or a repr, so the address that everything here sees
-is already without; and what is read is bounded, in time and in size.
+alone; nothing is sent twice that is not known to be safe (`retries`), and no redirect is followed; whatever goes wrong
+becomes an error that says whether the request can have arrived; no credential gets into a message, a log or a repr, so
+the address that everything here sees is already without; and what is read is bounded, in time and in size.
 """
 
 import asyncio
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
+from datetime import timedelta
 from importlib.metadata import version
 from types import EllipsisType
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
-import attrs
 import httpx
 
-from taskstore.errors import AnswerError, NotSentError, OutcomeUnknownError, TaskStoreError, UsageError
+from taskstore import retries, wire
+from taskstore.errors import TaskStoreError, UsageError
+from taskstore.exchange import TOO_SLOW, Exchange
 from taskstore.identity import ID
 from taskstore.model import Duration, duration_ns
 from taskstore.wire import Answer, Call
 
 T = TypeVar("T")
-Pool = TypeVar("Pool", httpx.Client, httpx.AsyncClient)
+H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 SyncHTTP: TypeAlias = httpx.Client
 AsyncHTTP: TypeAlias = httpx.AsyncClient
@@ -34,18 +37,21 @@ Auth: TypeAlias = str | tuple[str, str] | httpx.Auth | Callable[[httpx.Request],
 Timeout: TypeAlias = Duration | EllipsisType | None
 """How long to wait: a `timedelta` or an integer number of nanoseconds; None for ever; `...` for as long as is usual
 there. Each step may take that long: to get a connection, to send, to see the answer begin, and to have all of it."""
+Retry: TypeAlias = Duration | EllipsisType | None
+"""For how long to repeat a call that has failed: a `timedelta` or an integer number of nanoseconds; 0 or None for not
+at all; `...` for as long as is usual there."""
 
+RETRY: Final = timedelta(seconds=60)
+"""For how long a call that has failed is repeated, if nothing else was said."""
 DEFAULT_URL: Final = "http://127.0.0.1:8048"
 USER_AGENT: Final = f"taskstore-python/{version('taskstore')}"
-ANSWER_LIMIT: Final = 256 * 2**20
-"""The most that is read of an answer, in bytes."""
 
 _TIMEOUT_S: Final = 30.0
 _LONGEST_TIMEOUT_S: Final = 2_000_000.0
 """23 days; from 25 on a timeout no longer fits the call of the operating system."""
 _SHORTEST_INTEGER_NS: Final = 1_000_000
-_NAME_SHOWN: Final = 200
-"""How many characters of a call's method and address an error shows."""
+_LONG_PAUSE_S: Final = 1.0
+"""From here on a pause is worth a warning: the server has been away for a while, and somebody may wonder."""
 
 # A server closes idle connections: uvicorn, hypercorn and node after 5 s, most others later. A request that crosses
 # such a closing is lost, and nobody can tell whether it was carried out. So the client is always the first to close.
@@ -59,85 +65,135 @@ _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, RuntimeError)
 _log: Final = logging.getLogger("taskstore")
 
 
-@attrs.define(eq=False)
-class _Exchange:
-    """One call on its way: what was asked, what has come back, and what to say when it goes wrong."""
+class _Closable(Protocol):
+    @property
+    def is_closed(self) -> bool: ...
 
-    call: Call[Any]
-    url: str
-    timeouts: dict[str, float | None]
-    started_s: float = attrs.field(factory=time.monotonic)
-    _parts: list[bytes] = attrs.field(factory=list, init=False)
-    _size: int = attrs.field(default=0, init=False)
-    _deadline_s: float | None = attrs.field(default=None, init=False)
+
+class _Pool(_Closable, Protocol):
+    """The connections of one process to a server.
+
+    `fetch` sends and waits for the answer, or raises what the exchange makes of an error.
+    """
+
+    def fetch(self, exchange: Exchange) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
+class _AsyncPool(_Closable, Protocol):
+    """Async twin of `_Pool`."""
+
+    async def fetch(self, exchange: Exchange) -> Answer: ...
+
+    async def aclose(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Closable)
+
+
+class _OfHttpx(Generic[H]):
+    """What the connections of httpx have in common in both colours."""
+
+    def __init__(self, http: H, headers: Mapping[str, str], auth: Any, *, injected: bool) -> None:
+        self._http: H = http
+        self._headers = headers
+        self._auth = auth
+        self._injected = injected
 
     @property
-    def name(self) -> str:
-        """Method and address, without credentials."""
-        return f"{self.call.request['method'].upper()} {self.url}"[:_NAME_SHOWN]
+    def is_closed(self) -> bool:
+        return self._http.is_closed
 
-    def take(self, part: bytes) -> None:
-        """Keep the next part of the answer's body, if there is room and time for it."""
-        now = time.monotonic()
-        if not self._parts and self.timeouts["read"] is not None:
-            self._deadline_s = now + self.timeouts["read"]
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > ANSWER_LIMIT:
-            raise self.call.failed(AnswerError(f"{self.name}: the answer has more than {ANSWER_LIMIT:,} bytes"))
-        if self._deadline_s is not None and now > self._deadline_s:
-            raise httpx.ReadTimeout("the answer has begun, but not ended in time")
-
-    def answer(self, response: httpx.Response) -> Answer:
-        """What has come back."""
-        if _log.isEnabledFor(logging.DEBUG):
-            took_ms = (time.monotonic() - self.started_s) * 1e3
-            _log.debug("%s: status %d, %d bytes, %.1f ms", self.name, response.status_code, self._size, took_ms)
-        content_type = response.headers.get("Content-Type", "")
-        return Answer(self.name, response.status_code, content_type, b"".join(self._parts))
-
-    def failure(self, error: Exception) -> TaskStoreError:
-        """What an error of httpx means for the caller."""
-        what = f"{self.name}: {type(error).__name__}: {error}".rstrip(": ")
-        _log.debug("%s", what)
-        if isinstance(error, _NOT_SENDABLE):
-            return UsageError(f"{what}. Nothing was sent")
-        if isinstance(error, httpx.PoolTimeout):
-            return NotSentError(f"{what}. Nothing was sent, for all connections of this client were in use")
-        if isinstance(error, _NOT_SENT):
-            hint = "Is a server running there (`taskstore serve`), and is the address right (base_url, TASKSTORE_URL)?"
-            return NotSentError(f"{what}. Nothing was sent. {hint}")
-        then = "The store may have carried it out or not: look (task, tasks, group) before you repeat it"
-        if self.call.only_reads:
-            then = "It only reads, so repeat it"
-        message = f"{what}. The request was sent, and no complete answer came back. {then}"
-        return self.call.failed(OutcomeUnknownError(message))
-
-    def not_http(self) -> UsageError:
-        """What it means that the request cannot be written as HTTP. The cause is not told, for it quotes the header."""
-        return UsageError(
-            f"{self.name}: a header, or the token, holds a character that HTTP does not allow, such as a line break at "
-            "its end. Nothing was sent"
+    def _request(self, exchange: Exchange) -> httpx.Request:
+        asked = exchange.call.request
+        return self._http.build_request(
+            asked["method"],
+            exchange.url,
+            params=asked.get("params"),
+            json=asked.get("json"),
+            headers={**self._headers, **{name.lower(): value for name, value in asked.get("headers", {}).items()}},
+            extensions={"timeout": exchange.timeouts},
         )
 
 
-class _Sender(Generic[Pool]):
+class _HttpxPool(_OfHttpx[httpx.Client]):
+    def fetch(self, exchange: Exchange) -> Answer:
+        try:
+            request = self._request(exchange)
+            response = self._http.send(request, stream=True, auth=self._auth, follow_redirects=False)
+            try:
+                for part in response.iter_bytes():
+                    _take(exchange, part)
+            finally:
+                response.close()
+        except httpx.LocalProtocolError:
+            raise exchange.not_http() from None
+        except _FAILURES as error:
+            raise _failure(exchange, error) from error
+        return exchange.answer(response.status_code, response.headers)
+
+    def close(self) -> None:
+        if not self._injected:
+            self._http.close()
+
+
+class _AsyncHttpxPool(_OfHttpx[httpx.AsyncClient]):
+    async def fetch(self, exchange: Exchange) -> Answer:
+        try:
+            request = self._request(exchange)
+            response = await self._http.send(request, stream=True, auth=self._auth, follow_redirects=False)
+            try:
+                async for part in response.aiter_bytes():
+                    _take(exchange, part)
+            finally:
+                await response.aclose()
+        except httpx.LocalProtocolError:
+            raise exchange.not_http() from None
+        except _FAILURES as error:
+            raise _failure(exchange, error) from error
+        return exchange.answer(response.status_code, response.headers)
+
+    async def aclose(self) -> None:
+        if not self._injected:
+            await self._http.aclose()
+
+
+def _take(exchange: Exchange, part: bytes) -> None:
+    if not exchange.take(part):
+        raise httpx.ReadTimeout(TOO_SLOW)
+
+
+def _failure(exchange: Exchange, error: Exception) -> TaskStoreError:
+    """What an error of httpx means for the caller."""
+    if isinstance(error, _NOT_SENDABLE):
+        return exchange.not_sendable(error)
+    if isinstance(error, httpx.PoolTimeout):
+        return exchange.no_connection_free(error)
+    if isinstance(error, _NOT_SENT):
+        return exchange.not_sent(error)
+    return exchange.unanswered(error)
+
+
+class _Sender(Generic[P]):
     """What the two colours share: all but the waiting."""
+
+    _kind: ClassVar[type[httpx.Client | httpx.AsyncClient]]
+    _now_s = staticmethod(time.monotonic)
+    _backoff_s = staticmethod(retries.full_jitter_s)
 
     def __init__(
         self,
-        kind: type[Pool],
         base_url: str | None,
         *,
         timeout: Timeout,
+        retry: Duration | None,
         headers: Mapping[str, str] | None,
         auth: Auth | None,
-        http_client: Pool | None,
+        http_client: httpx.Client | httpx.AsyncClient | None,
     ) -> None:
-        if http_client is not None and not isinstance(http_client, kind):
-            raise UsageError(f"http_client has to be an httpx.{kind.__name__}, not {type(http_client).__name__}")
-        self._kind: type[Pool] = kind
-        self._injected = http_client is not None
+        if http_client is not None and not isinstance(http_client, self._kind):
+            raise UsageError(f"http_client has to be an httpx.{self._kind.__name__}, not {type(http_client).__name__}")
         self._closed = False
         if base_url is None:
             base_url = str(http_client.base_url) if http_client else ""
@@ -146,18 +202,41 @@ class _Sender(Generic[Pool]):
         """Where the store is, without credentials and without a slash at the end."""
         self._auth = _auth(user if auth is None else auth)
         self._timeouts = _timeouts(http_client, timeout)
+        self._retry_s = _retry_s(retry)
         self._headers = _headers(http_client, headers)
+        self._knowledge = retries.Knowledge()
+        self._injected = http_client is not None
         # By process: those that a fork inherits stay here, so that they are neither used nor closed by the child.
-        self._pools: dict[int, Pool] = {ID(): http_client or self._new_pool()}
+        self._pools: dict[int, P] = {ID(): self._new_pool() if http_client is None else self._wrapped(http_client)}
 
-    def _new_pool(self) -> Pool:
-        try:
-            return self._kind(limits=_LIMITS)
-        except Exception as error:
-            message = f"the proxies or certificates that the environment names cannot be used: {error}"
-            raise UsageError(message) from error
+    def _new_pool(self) -> P:
+        """Connections of our own."""
+        raise NotImplementedError
 
-    def _pool(self) -> Pool:
+    def _wrapped(self, http_client: Any) -> P:
+        """Connections that were given to us."""
+        raise NotImplementedError
+
+    def key(self, retry: Retry) -> str | None:
+        """A new name for one call, under which it may be repeated; None if it is never to be repeated."""
+        return secrets.token_hex(16) if (self._retry_s if retry is ... else _retry_s(retry)) else None
+
+    def _plan(self, call: Call[T], timeout: Timeout, retry: Retry) -> tuple[retries.Plan[T], dict[str, float | None]]:
+        timeouts = self._timeouts if timeout is ... else httpx.Timeout(_seconds(timeout, "timeout")).as_dict()
+        retry_s = self._retry_s if retry is ... else _retry_s(retry)
+        given = retries.Circumstances(retry_s, self._knowledge, self._backoff_s, self._probe)
+        return retries.planned(call, given), timeouts
+
+    def _probe(self) -> Call[Any]:
+        return wire.update(ID(), (), (), (), (), key=secrets.token_hex(16))
+
+    def _exchange(self, call: Call[Any], timeouts: dict[str, float | None]) -> Exchange:
+        body_s = read_s = timeouts["read"]
+        if call.wait_ns and read_s is not None:
+            timeouts = {**timeouts, "read": min(read_s + call.wait_ns / 1e9, _LONGEST_TIMEOUT_S)}
+        return Exchange(call, self.base_url + call.request["url"], timeouts, body_s, self._now_s())
+
+    def _pool(self) -> P:
         """The connections of this process.
 
         Raises:
@@ -176,29 +255,15 @@ class _Sender(Generic[Pool]):
             raise UsageError("this client is closed; make another one")
         return pool
 
-    def _exchange(self, call: Call[Any], timeout: Timeout) -> _Exchange:
-        timeouts = self._timeouts if timeout is ... else httpx.Timeout(_seconds(timeout)).as_dict()
-        if call.wait_ns and timeouts["read"] is not None:
-            timeouts = {**timeouts, "read": min(timeouts["read"] + call.wait_ns / 1e9, _LONGEST_TIMEOUT_S)}
-        return _Exchange(call, self.base_url + call.request["url"], timeouts)
 
-    def _request(self, pool: Pool, exchange: _Exchange) -> httpx.Request:
-        asked = exchange.call.request
-        return pool.build_request(
-            asked["method"],
-            exchange.url,
-            params=asked.get("params"),
-            json=asked.get("json"),
-            headers=self._headers | {name.lower(): value for name, value in asked.get("headers", {}).items()},
-            extensions={"timeout": exchange.timeouts},
-        )
-
-
-class Sender(_Sender[httpx.Client]):
+class Sender(_Sender[_Pool]):
     """Sends calls and waits for their answers. Any number of threads may use one at the same time."""
 
-    def send(self, call: Call[T], timeout: Timeout) -> T:
-        """The result of the call.
+    _kind = httpx.Client
+    _sleep = staticmethod(time.sleep)
+
+    def send(self, call: Call[T], timeout: Timeout, retry: Retry) -> T:
+        """The result of the call, which is repeated where that is safe and may help.
 
         Raises:
             UsageError: The call cannot be sent, or this sender is closed.
@@ -206,58 +271,86 @@ class Sender(_Sender[httpx.Client]):
             OutcomeUnknownError: It was sent, and no complete answer came back.
             TaskResponseError, HTTPError, AnswerError: See `Call.result`.
         """
-        pool, exchange = self._pool(), self._exchange(call, timeout)
-        try:
-            request = self._request(pool, exchange)
-            response = pool.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        plan, timeouts = self._plan(call, timeout, retry)
+        outcome: retries.Tried | None = None
+        while True:
             try:
-                for part in response.iter_bytes():
-                    exchange.take(part)
-            finally:
-                response.close()
-        except httpx.LocalProtocolError:
-            raise exchange.not_http() from None
-        except _FAILURES as error:
-            raise exchange.failure(error) from error
-        return call.result(exchange.answer(response))
+                wish = plan.send(outcome)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            if isinstance(wish, retries.Send):
+                outcome = self._tried(self._exchange(wish.call, timeouts))
+            else:
+                _tell(wish)
+                self._sleep(wish.seconds)
+                outcome = None
+
+    def _tried(self, exchange: Exchange) -> retries.Tried:
+        try:
+            outcome: Answer | TaskStoreError = self._pool().fetch(exchange)
+        except TaskStoreError as error:
+            outcome = error
+        return retries.Tried(outcome, exchange.began_s, self._now_s())
 
     def close(self) -> None:
         """Close the connections, except those that were given to us or belong to another process."""
         self._closed = True
-        if not self._injected and ID() in self._pools:
+        if ID() in self._pools:
             self._pools[ID()].close()
 
+    def _new_pool(self) -> _Pool:
+        return _HttpxPool(_own(httpx.Client), self._headers, self._auth, injected=False)
 
-class AsyncSender(_Sender[httpx.AsyncClient]):
+    def _wrapped(self, http_client: httpx.Client) -> _Pool:
+        return _HttpxPool(http_client, self._headers, self._auth, injected=True)
+
+
+class AsyncSender(_Sender[_AsyncPool]):
     """Async twin of `Sender`: sends calls and awaits their answers. It belongs to the event loop that first uses it."""
 
+    _kind = httpx.AsyncClient
     _home: tuple[int, asyncio.AbstractEventLoop] | None = None
+    _sleep = staticmethod(asyncio.sleep)
 
-    async def send(self, call: Call[T], timeout: Timeout) -> T:
+    async def send(self, call: Call[T], timeout: Timeout, retry: Retry) -> T:
         """Async twin of `Sender.send`."""
-        pool, exchange = self._pool(), self._exchange(call, timeout)
-        try:
-            request = self._request(pool, exchange)
-            response = await pool.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        plan, timeouts = self._plan(call, timeout, retry)
+        outcome: retries.Tried | None = None
+        while True:
             try:
-                async for part in response.aiter_bytes():
-                    exchange.take(part)
-            finally:
-                await response.aclose()
-        except httpx.LocalProtocolError:
-            raise exchange.not_http() from None
-        except _FAILURES as error:
-            raise exchange.failure(error) from error
-        return call.result(exchange.answer(response))
+                wish = plan.send(outcome)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            if isinstance(wish, retries.Send):
+                outcome = await self._tried(self._exchange(wish.call, timeouts))
+            else:
+                _tell(wish)
+                await self._sleep(wish.seconds)
+                outcome = None
+
+    async def _tried(self, exchange: Exchange) -> retries.Tried:
+        try:
+            outcome: Answer | TaskStoreError = await self._pool().fetch(exchange)
+        except TaskStoreError as error:
+            outcome = error
+        return retries.Tried(outcome, exchange.began_s, self._now_s())
 
     async def aclose(self) -> None:
         """Async twin of `Sender.close`."""
         self._closed = True
         self._stay_in_loop()
-        if not self._injected and ID() in self._pools:
+        if ID() in self._pools:
             await self._pools[ID()].aclose()
 
-    def _pool(self) -> httpx.AsyncClient:
+    def _new_pool(self) -> _AsyncPool:
+        return _AsyncHttpxPool(_own(httpx.AsyncClient), self._headers, self._auth, injected=False)
+
+    def _wrapped(self, http_client: httpx.AsyncClient) -> _AsyncPool:
+        return _AsyncHttpxPool(http_client, self._headers, self._auth, injected=True)
+
+    def _pool(self) -> _AsyncPool:
         pool = super()._pool()
         self._stay_in_loop()
         return pool
@@ -271,6 +364,19 @@ class AsyncSender(_Sender[httpx.AsyncClient]):
                 "this client's connections belong to another event loop: make a client in each loop, or call "
                 "asyncio.run once, around everything"
             )
+
+
+def _tell(pause: retries.Pause) -> None:
+    level = logging.WARNING if pause.seconds >= _LONG_PAUSE_S else logging.INFO
+    _log.log(level, "once more in %.2f s, for: %s", pause.seconds, pause.why)
+
+
+def _own(kind: type[H]) -> H:
+    try:
+        return kind(limits=_LIMITS)
+    except Exception as error:
+        message = f"the proxies or certificates that the environment names cannot be used: {error}"
+        raise UsageError(message) from error
 
 
 class _Bearer(httpx.Auth):
@@ -326,15 +432,23 @@ def _headers(http_client: httpx.Client | httpx.AsyncClient | None, headers: Mapp
 def _timeouts(http_client: httpx.Client | httpx.AsyncClient | None, timeout: Timeout) -> dict[str, float | None]:
     if timeout is ...:
         return (http_client.timeout if http_client else httpx.Timeout(_TIMEOUT_S)).as_dict()
-    return httpx.Timeout(_seconds(timeout)).as_dict()
+    return httpx.Timeout(_seconds(timeout, "timeout")).as_dict()
 
 
-def _seconds(timeout: Duration | None) -> float | None:
+def _seconds(timeout: Duration | None, name: str) -> float | None:
     if timeout is None:
         return None
-    ns = duration_ns(timeout, "timeout")
+    ns = duration_ns(timeout, name)
     if ns <= 0:
-        raise UsageError(f"timeout={timeout!r} has to be positive, or None to wait for ever")
+        raise UsageError(f"{name}={timeout!r} has to be positive, or None to wait for ever")
     if isinstance(timeout, int) and ns < _SHORTEST_INTEGER_NS:
-        raise UsageError(f"timeout={ns}, that is {ns} ns? Integers are nanoseconds; say timedelta(seconds={ns})")
+        raise UsageError(f"{name}={ns}, that is {ns} ns? Integers are nanoseconds; say timedelta(seconds={ns})")
     return min(ns / 1e9, _LONGEST_TIMEOUT_S)
+
+
+def _retry_s(retry: Retry) -> float:
+    if retry is ...:
+        raise UsageError("retry has to be a duration, or None to repeat nothing")
+    if not retry:
+        return 0.0
+    return _seconds(retry, "retry") or 0.0

@@ -11,6 +11,8 @@ import json
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -86,8 +88,8 @@ class Answer:
     """Method and address of the call, without credentials, as errors show them."""
     status: int
     """The HTTP status."""
-    content_type: str
-    """The Content-Type header, or nothing."""
+    headers: Mapping[str, str]
+    """The headers, by names in lower case."""
     body: bytes
     """The whole body, decompressed."""
 
@@ -102,6 +104,10 @@ class Call(Generic[T]):
     """Turns the JSON value of an answer into a result; a `ValueError` says what does not fit, and where."""
     wait_ns: int = 0
     """For how long the server may hold the answer back, in nanoseconds."""
+    lease_ns: int | None = None
+    """How long the leases last that the call asks for, in nanoseconds; None if it asks for none."""
+    key: str | None = None
+    """The name of this call, under which the server records what it did, so that it may be repeated."""
 
     def result(self, answer: Answer) -> T:
         """What the answer says.
@@ -112,7 +118,10 @@ class Call(Generic[T]):
             AnswerError: The answer does not fit the contract.
         """
         if answer.status != 200:
-            raise self.failed(HTTPError(answer.status, request=answer.request, detail=_detail(answer)))
+            error = HTTPError(
+                answer.status, request=answer.request, detail=_detail(answer), retry_after=_retry_after(answer)
+            )
+            raise self.failed(error)
         try:
             return self.read(json.loads(answer.body.decode()))
         except (ValueError, RecursionError) as misfit:
@@ -179,19 +188,32 @@ def tasks(ids: Iterable[TaskRef]) -> Iterator[Call[list[TaskInfo | None]]]:
 
 
 def claim(
-    client_id: int, groups: GroupRef, duration: Duration, depends: Iterable[TaskRef], *, wait: Duration = 0
+    client_id: int,
+    groups: GroupRef,
+    duration: Duration,
+    depends: Iterable[TaskRef],
+    *,
+    wait: Duration = 0,
+    key: str | None = None,
 ) -> Call[TaskInfo | None]:
     """Take a task of one of these groups under a lease of `duration`.
 
     Raises:
         UsageError: An argument is of the wrong type or out of range.
     """
-    batch = claim_batch(client_id, groups, duration, 1, depends, wait=wait)
-    return Call(batch.request, lambda raw: next(iter(batch.read(raw)), None), batch.wait_ns)
+    batch = claim_batch(client_id, groups, duration, 1, depends, wait=wait, key=key)
+    return Call(batch.request, lambda raw: next(iter(batch.read(raw)), None), batch.wait_ns, batch.lease_ns, batch.key)
 
 
 def claim_batch(
-    client_id: int, groups: GroupRef, duration: Duration, limit: int, depends: Iterable[TaskRef], *, wait: Duration = 0
+    client_id: int,
+    groups: GroupRef,
+    duration: Duration,
+    limit: int,
+    depends: Iterable[TaskRef],
+    *,
+    wait: Duration = 0,
+    key: str | None = None,
 ) -> Call[list[TaskInfo]]:
     """Take up to `limit` tasks of these groups, in one step.
 
@@ -209,7 +231,8 @@ def claim_batch(
         wait=asked.wait,
         depends=asked.depends,
     )
-    return Call(claim_request(body=body), lambda raw: _claimed(_outcome(raw), asked), asked.wait or 0)
+    request = claim_request(body=body, idempotency_key=UNSET if key is None else key)
+    return Call(request, lambda raw: _claimed(_outcome(raw), asked), asked.wait or 0, asked.duration, key)
 
 
 def update(
@@ -218,6 +241,8 @@ def update(
     updates: Iterable[TaskInfo],
     deletes: Iterable[TaskRef],
     depends: Iterable[TaskRef],
+    *,
+    key: str | None = None,
 ) -> Call[list[TaskInfo]]:
     """Add, change and delete tasks in one step.
 
@@ -228,7 +253,8 @@ def update(
     body = UpdateRequest(
         clientid=client_id, adds=asked.adds, updates=asked.updates, deletes=asked.deletes, depends=asked.depends
     )
-    return Call(update_request(body=body), lambda raw: _sized(_outcome(raw), "$.tasks", _made(asked)))
+    request = update_request(body=body, idempotency_key=UNSET if key is None else key)
+    return Call(request, lambda raw: _sized(_outcome(raw), "$.tasks", _made(asked)), key=key)
 
 
 def step(
@@ -240,6 +266,7 @@ def step(
     limit: int,
     wait: Duration,
     depends: Iterable[TaskRef],
+    key: str | None = None,
 ) -> Call[Step]:
     """An update (adds, updates, deletes, depends), and a claim of the groups, if there are any, in one atomic step.
 
@@ -255,7 +282,9 @@ def step(
         raise UsageError("a step without a group claims nothing: duration, limit, wait and claim_depends need a group")
     has_changes = changes.adds or changes.updates or changes.deletes or changes.depends
     body = StepRequest(clientid=client_id, update=changes if has_changes else None, claim=claims)
-    return Call(step_request(body=body), lambda raw: _step(raw, _made(changes), claims), (claims and claims.wait) or 0)
+    request = step_request(body=body, idempotency_key=UNSET if key is None else key)
+    wait_ns, lease_ns = (claims.wait or 0, claims.duration) if claims else (0, None)
+    return Call(request, lambda raw: _step(raw, _made(changes), claims), wait_ns, lease_ns, key)
 
 
 def stats(prefix: str, limit: int) -> Call[Stats]:
@@ -538,12 +567,24 @@ def _detail(answer: Answer) -> str:
     if answer.status in range(300, 400):
         return "redirects are not followed: give the address that this one leads to"
     try:
-        if "json" in answer.content_type:
+        if "json" in answer.headers.get("content-type", ""):
             problem = _object(Problem.from_dict, json.loads(answer.body.decode()), "$")
             return _line(checked_text(problem.detail, "detail"))
     except (ValueError, RecursionError):
         pass  # then as it stands
     return _excerpt(answer.body)
+
+
+def _retry_after(answer: Answer) -> timedelta | None:
+    said = answer.headers.get("retry-after", "")
+    try:
+        if said.isdecimal():
+            return max(timedelta(0), timedelta(seconds=int(said)))
+        # An instant by the server's clock, which need not agree with ours, but says what it shows.
+        after = parsedate_to_datetime(said) - parsedate_to_datetime(answer.headers.get("date", ""))
+        return max(timedelta(0), after)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _excerpt(body: bytes) -> str:

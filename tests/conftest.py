@@ -52,12 +52,14 @@ class Colour:
 
     def __init__(self, is_async: bool) -> None:
         self.is_async = is_async
+        self.options: dict[str, Any] = {}
         self.runner = asyncio.Runner()
         self.clients: list[HTTPClient] = []
         self.injected: list[httpx.Client | httpx.AsyncClient] = []
 
     def client(self, base_url: str | None = None, **options: Any) -> HTTPClient:
-        """An `HTTPClient`, or something that looks like one and is an `AsyncHTTPClient`."""
+        """An `HTTPClient`, or something that looks like one and is an `AsyncHTTPClient`; with our own options too."""
+        options = self.options | options
         client = (
             Blocking(self, AsyncHTTPClient(base_url, **options)) if self.is_async else HTTPClient(base_url, **options)
         )
@@ -76,6 +78,10 @@ class Colour:
             return await function(*args, **options)
 
         return self.runner.run(call())
+
+    def sender(self, client: HTTPClient) -> Any:
+        """What sends the calls of a client."""
+        return (client.client if isinstance(client, Blocking) else client)._sender
 
     def in_child(self) -> None:
         """To be called first in a forked child: the loop is the parent's, and its selector is shared with it."""
@@ -98,6 +104,34 @@ def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
     colour = Colour(is_async=request.param == "async")
     yield colour
     colour.close()
+
+
+class Time:
+    """A clock for the pauses of a client, of which none takes any time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+        self.pauses: list[float] = []
+
+    def rule(self, colour: Colour, client: HTTPClient) -> HTTPClient:
+        """Have this client live by it; it waits one second after its first attempt, then two, and so on."""
+        sender = colour.sender(client)
+        sender._now_s = lambda: self.now_s
+        sender._backoff_s = float
+        sender._sleep = self._asleep if colour.is_async else self._sleep
+        return client
+
+    def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now_s += seconds
+
+    async def _asleep(self, seconds: float) -> None:
+        self._sleep(seconds)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
 
 
 def in_a_fork(function: Callable[[], T]) -> T:

@@ -240,8 +240,7 @@ class TestTimeouts:
     ) -> None:
         if injected is not None:
             options = {**options, "http_client": colour.httpx(timeout=injected)}
-        store: Any = colour.client(**options)
-        sender = (store.client if colour.is_async else store)._sender
+        sender = colour.sender(colour.client(**options))
         assert sender._timeouts == dict.fromkeys(("connect", "read", "write", "pool"), seconds)
 
 

@@ -21,10 +21,18 @@ from taskstore import (
     TaskInfo,
     TaskResponseError,
     UsageError,
+    exchange,
     transport,
 )
 
 SOON = timedelta(milliseconds=50)
+
+
+@pytest.fixture
+def colour(colour: Colour) -> Colour:
+    """With clients that repeat nothing: what they would do then is in test_retries.py."""
+    colour.options["retry"] = None
+    return colour
 
 
 def half_a_body_then_reset(connection: Connection) -> None:
@@ -274,7 +282,7 @@ class TestWhatIsAnswered:
                 while True:
                     connection.socket.sendall(b"1000\r\n" + b" " * 4096 + b"\r\n")
 
-        monkeypatch.setattr(transport, "ANSWER_LIMIT", 1_000_000)
+        monkeypatch.setattr(exchange, "ANSWER_LIMIT", 1_000_000)
         with peer(script) as server, pytest.raises(AnswerError, match="more than 1,000,000 bytes") as caught:
             colour.client(server.url).claim("map", 1)
         assert caught.value.applied is None

@@ -88,7 +88,7 @@ values = st.recursive(
 
 def answer(body: object, status: int = 200, content_type: str = "application/json") -> wire.Answer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return wire.Answer("GET http://127.0.0.1:8048/x", status, content_type, raw)
+    return wire.Answer("GET http://127.0.0.1:8048/x", status, {"content-type": content_type}, raw)
 
 
 def fits(schema: str, value: object) -> None:
