@@ -53,9 +53,15 @@ class SettableClock:
 class LiveServer:
     """A server that answers at `url`, at the time that `clock` says."""
 
-    def __init__(self, url: str, clock: SettableClock) -> None:
-        self.url: Final = url
+    def __init__(self, running: RunningServer, clock: SettableClock) -> None:
+        self.url: Final = running.url
         self.clock: Final = clock
+        self._running = running
+
+    @property
+    def waiting(self) -> int:
+        """How many claims wait in the server for something to claim."""
+        return self._running.waiting()
 
 
 @contextmanager
@@ -82,7 +88,7 @@ def live_server(
         if not started.wait(30):
             raise RuntimeError("the server did not start within 30 s")
         clock.on_change = running.look_again
-        yield LiveServer(running.url, clock)
+        yield LiveServer(running, clock)
     finally:
         clock.on_change = lambda: None
         running.stop()

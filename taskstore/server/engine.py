@@ -135,6 +135,11 @@ class Engine:
         return time.monotonic() - min(self._started.values()) if self._started else 0.0
 
     @property
+    def parked(self) -> int:
+        """How many claims wait for something to claim."""
+        return len(self._parking.everyone)
+
+    @property
     def failed(self) -> bool:
         """Whether a commit has failed so that it is unknown what the storage holds."""
         return self._failed is not None

@@ -141,6 +141,8 @@ class RunningServer:
         self.on_start: Callable[[], None] = lambda: None
         self.look_again: Callable[[], object] = lambda: None
         """Lets waiting claims look at a clock that was set; for tests, from any thread."""
+        self.waiting: Callable[[], int] = lambda: 0
+        """Tells how many claims wait; for tests, from any thread."""
         self._storage = storage
         self._listener = listener
         self._token = token
@@ -158,6 +160,7 @@ class RunningServer:
         engine = Engine(self._storage, on_failure=self._fail)
         loop = asyncio.get_running_loop()
         self.look_again = lambda: loop.call_soon_threadsafe(engine.look_again)
+        self.waiting = lambda: engine.parked
         try:
             config = front(App(engine, token=self._token, access_log=self._access_log))
             self._uvicorn = _Uvicorn(config, self.on_start, engine.drain, signals)

@@ -415,7 +415,7 @@ def _sync_directory(directory: Path) -> None:
 def _locked(path: str) -> FileLock:
     if not Path(path).parent.is_dir():
         raise StoreError(f"cannot use {path}: its directory does not exist; make it first")
-    lock = FileLock(f"{path}-lock")
+    lock = FileLock(f"{path}-lock", thread_local=False)  # The thread that closes may be another one.
     try:
         lock.acquire(blocking=False)
     except Timeout:

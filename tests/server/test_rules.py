@@ -1,10 +1,25 @@
 """The rules, as plain functions of tasks and now."""
 
 from itertools import count
+from typing import Any
 
 import pytest
 
-from taskstore.server.messages import Claim, Outcome, Refusal, Request, Task, TaskAdd, TaskUpdate, Update
+from taskstore.server.messages import (
+    Claim,
+    Keyed,
+    KeyMisused,
+    Outcome,
+    Refusal,
+    Replayed,
+    Request,
+    Step,
+    StepOutcome,
+    Task,
+    TaskAdd,
+    TaskUpdate,
+    Update,
+)
 from taskstore.server.rules import Change, Seen, Wanted, decide, instant, is_available, may_change, wanted
 
 NOW = 1_000_000_000_000
@@ -14,13 +29,14 @@ MINE = Task(2, "map", "two", NOW + 5, ME)
 THEIRS = Task(3, "map", "three", NOW + 5, OTHER)
 
 
-def outcomes(*batch: Request, claimable: dict[str, list[Task]] | None = None) -> tuple[list[Outcome], Change]:
+def outcomes(*batch: Request, claimable: dict[str, list[Task]] | None = None) -> tuple[list[Any], Change]:
     tasks = {task.id: task for task in (FREE, MINE, THEIRS)}
     return decide(batch, Seen(NOW, tasks, claimable or {}, count(10)))
 
 
 def outcome(request: Request, claimable: dict[str, list[Task]] | None = None) -> tuple[Outcome, Change]:
     [one], change = outcomes(request, claimable=claimable)
+    assert isinstance(one, Outcome)
     return one, change
 
 
@@ -163,3 +179,125 @@ def test_wanted_names_all_that_a_batch_can_touch() -> None:
             Update(ME),
         ]
     ) == Wanted(frozenset({1, 2, 3, 4}), {"map": 2}, 6)
+
+
+# Steps, batches, keys: the additions to the original protocol.
+
+KEY = "0123456789abcdef"
+
+
+def step(update: Update, **claim: object) -> Step:
+    return Step(update, Claim(update.client, duration=30, **claim) if claim else None)  # type: ignore[arg-type]
+
+
+def test_a_claim_takes_as_many_as_its_limit() -> None:
+    tasks = [Task(id, "map", str(id), NOW, OTHER) for id in (4, 5, 6)]
+    done, change = outcome(Claim(ME, "map", 30, limit=2), {"map": tasks})
+    assert len(done.tasks) == 2
+    assert sorted(change.gone) == sorted(int(task.data) for task in done.tasks)
+    done, _ = outcome(Claim(ME, "map", 30, limit=9), {"map": tasks})
+    assert len(done.tasks) == 3
+
+
+def test_a_claim_of_several_groups_tries_them_in_the_order_given() -> None:
+    claim = Claim(ME, duration=30, groups=["none", "map", "more"], limit=2)
+    done, _ = outcome(
+        claim, {"map": [FREE], "more": [Task(4, "more", "", NOW, OTHER), Task(5, "more", "", NOW, OTHER)]}
+    )
+    assert [task.group for task in done.tasks] == ["map", "more"]
+
+
+def test_attempts_count_claims_and_outlive_updates() -> None:
+    often = Task(4, "map", "", NOW, ME, attempts=7)
+    claimed, _ = outcome(Claim(ME, "map", 30), {"map": [often]})
+    assert claimed.tasks[0].attempts == 8
+    [changed], _ = decide([Update(ME, updates=[TaskUpdate(4)])], Seen(NOW, {4: often}, {}, count(10)))
+    assert isinstance(changed, Outcome)
+    assert changed.tasks[0].attempts == 7
+
+
+def test_a_step_updates_and_then_claims() -> None:
+    [done], change = outcomes(step(Update(ME, [TaskAdd("out")], deletes=[2]), group="map"), claimable={"map": [FREE]})
+    assert isinstance(done, StepOutcome)
+    assert [task.group for task in done.updated] == ["out"]
+    assert [task.data for task in done.tasks] == ["one"]
+    assert sorted(change.gone) == [1, 2]
+
+
+def test_the_claim_of_a_step_finds_what_its_update_has_made() -> None:
+    [done], change = outcomes(
+        step(Update(ME, [TaskAdd("next", "x"), TaskAdd("next", "later", -5)]), group="next", limit=5)
+    )
+    assert isinstance(done, StepOutcome)
+    assert [(task.data, task.attempts) for task in done.tasks] == [("x", 1)]
+    assert sorted(task.data for task in change.made) == ["later", "x"]
+
+
+def test_the_claim_of_a_step_does_not_find_what_the_batch_has_consumed() -> None:
+    batch = [Update(ME, deletes=[1]), step(Update(ME), group="map")]
+    assert wanted(batch).claims == {"map": 2}
+    (_, done), _ = outcomes(*batch, claimable={"map": [FREE]})
+    assert done == StepOutcome()
+
+
+@pytest.mark.parametrize(
+    ("update", "depends", "error"),
+    [
+        (Update(ME, deletes=[99]), None, Refusal(deletes=[99])),
+        (Update(ME, deletes=[2]), [98, 2], Refusal(depends=[98, 2])),
+        (Update(ME, deletes=[3], depends=[98]), [98, 97], Refusal(depends=[98, 97], owned=[3])),
+    ],
+)
+def test_a_step_does_all_or_nothing(update: Update, depends: list[int] | None, error: Refusal) -> None:
+    [done], change = outcomes(step(update, group="map", depends=depends), claimable={"map": [FREE]})
+    assert done == StepOutcome(error=error)
+    assert not change
+
+
+def keyed(request: Update | Claim | Step, fingerprint: bytes = b"f") -> Keyed:
+    return Keyed(request, KEY, fingerprint)
+
+
+REQUESTS = [
+    Update(ME, [TaskAdd("new", "x"), TaskAdd("late", "y", -5)], [TaskUpdate(2, "changed", -9)], [1]),
+    Update(ME, deletes=[1]),
+    Claim(ME, "map", 30),
+    step(Update(ME, [TaskAdd("new", "x")], [TaskUpdate(2, "changed")]), group="map"),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=["update", "delete", "claim", "step"])
+def test_a_keyed_request_is_answered_once_more_with_the_same_answer(request_: Update | Claim | Step) -> None:
+    tasks = {task.id: task for task in (FREE, MINE)}
+    [first], change = decide([keyed(request_)], Seen(NOW, dict(tasks), {"map": [FREE]}, count(10)))
+    [record] = change.records
+    known = {(ME, KEY): record}
+    [again], nothing = decide([keyed(request_)], Seen(NOW + 77, {}, {"map": []}, count(50), known))
+    assert again == Replayed(first)
+    assert not nothing
+
+
+def test_a_key_of_another_request_is_misused() -> None:
+    _, change = outcomes(keyed(Update(ME, deletes=[1])))
+    [record] = change.records
+    [done], nothing = decide([keyed(Update(ME, deletes=[2]), b"g")], Seen(NOW, {}, {}, count(9), {(ME, KEY): record}))
+    assert done == KeyMisused()
+    assert not nothing
+
+
+def test_the_same_keyed_request_twice_in_a_batch_has_one_effect() -> None:
+    add = keyed(Update(ME, [TaskAdd("new")]))
+    (first, second), change = outcomes(add, add)
+    assert second == Replayed(first)
+    assert len(change.made) == len(change.records) == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [Update(ME, deletes=[99]), Update(ME), Claim(ME, "none", 5)],
+    ids=["refused", "empty", "nothing to claim"],
+)
+def test_what_changes_nothing_is_not_recorded(request_: Update | Claim) -> None:
+    _, change = outcomes(keyed(request_))
+    assert not change
+    assert not change.records

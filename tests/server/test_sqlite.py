@@ -1,5 +1,6 @@
 """What is particular to the storage in a file: its locks, its errors, its size, its backups."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from taskstore.errors import StoreError
 from taskstore.server import open_storage
 from taskstore.server.messages import Task
 from taskstore.server.rules import Change, Wanted
-from taskstore.server.sqlite import RESTORE_JUMP, SqliteStorage, backup, restore
+from taskstore.server.sqlite import _APPLICATION_ID, _MIGRATIONS, RESTORE_JUMP, SqliteStorage, backup, restore
 from taskstore.server.storage import CommitError
 from taskstore.testing import SettableClock
 
@@ -180,3 +181,25 @@ def test_a_damaged_backup_is_not_restored(path: Path, storage: SqliteStorage) ->
     with pytest.raises(StoreError, match="damaged"):
         restore(str(copy), str(path.with_name("new.db")))
     assert not path.with_name("new.db").exists()
+
+
+def test_a_file_of_the_first_schema_is_migrated(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.pragma("application_id", _APPLICATION_ID)
+    connection.execute(_MIGRATIONS[0])
+    connection.pragma("user_version", 1)
+    connection.execute("INSERT INTO task (id, name, data, available, owner) VALUES (5, 'g', 'old', 1, 7)")
+    connection.execute("UPDATE store SET last_id = 5")
+    connection.close()
+    storage = SqliteStorage(str(path), clock=SettableClock(NOW))
+    assert held(storage) == [Task(5, "g", "old", 1, 7, attempts=0)]
+    assert [task.id for task in write(storage, "new")] == [6]
+    storage.close()
+
+
+def test_a_lock_is_let_go_by_whichever_thread_closes(path: Path) -> None:
+    storage = SqliteStorage(str(path))
+    closing = threading.Thread(target=storage.close)
+    closing.start()
+    closing.join()
+    SqliteStorage(str(path)).close()
