@@ -285,8 +285,9 @@ class _Book:
                     task = source.pop()
                     if task.id not in self.gone:
                         self.consume(task.id)
-                        taken.append(self.make(leased(task, claim, next(self.fresh), self.now)))
-        return taken
+                        taken.append(task)
+        # Not before all are taken: a lease of no time at all would make a task one that can be taken once more.
+        return [self.make(leased(task, claim, next(self.fresh), self.now)) for task in taken]
 
     def update(self, update: Update) -> Outcome:
         if error := refusal(update, self.tasks, self.now):

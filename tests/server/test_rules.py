@@ -152,6 +152,12 @@ def test_what_one_request_of_a_batch_consumes_the_others_miss() -> None:
     assert list(change.gone) == [2]
 
 
+def test_a_claim_gets_a_task_once_even_where_its_lease_lasts_no_time() -> None:
+    twice = Claim(ME, "map", 0, limit=2)
+    (claim, _), _ = outcomes(twice, Step(Update(ME), Claim(ME, "map", 5)), claimable={"map": [FREE]})
+    assert [task.id for task in claim.tasks] == [10]
+
+
 def test_an_update_misses_a_task_that_a_claim_of_the_same_batch_took() -> None:
     (update, claim), _ = outcomes(Update(OTHER, deletes=[1]), Claim(ME, "map", 30), claimable={"map": [FREE]})
     assert claim.tasks[0].data == "one"
