@@ -135,23 +135,85 @@ def _add_serve(verbs: Any) -> None:
         help="the file that holds the tasks, made if it is missing; or :memory: (default: %(default)s)",
     )
     parser.add_argument("--log", action="store_true", help="write a line for each request to standard error")
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_processes,
+        default=1,
+        help="how many processes answer; more than one needs PostgreSQL (default: %(default)s)",
+    )
     parser.set_defaults(command=_serve)
 
 
-def _serve(arguments: argparse.Namespace) -> int:
+@contextmanager
+def _server_extra() -> Iterator[None]:
+    """Tells whoever lacks what the server needs how to get it."""
     try:
-        from taskstore.server import serve
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "taskstore":
             raise  # No extra can mend that.
         raise TaskStoreError(f"this needs the server: pip install 'taskstore[server]' ({error})") from error
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    with _server_extra():
+        from taskstore.server import serve
     return serve(
         host=arguments.host,
         port=arguments.port,
         store=arguments.store,
         token=os.environ.get("TASKSTORE_TOKEN") or None,
         access_log=arguments.log,
+        workers=arguments.workers,
     )
+
+
+def _add_backup(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "backup",
+        help="copy a store in a file, while it is used or not",
+        description="Write a store, as it is at one instant, to a new file. A server may be using it.",
+        epilog="For a store in PostgreSQL use pg_dump.\n\nexamples:\n  taskstore backup /backups/monday.db",
+        formatter_class=_AS_IS,
+    )
+    parser.add_argument("file", metavar="FILE", help="the new file")
+    parser.add_argument("--store", metavar="FILE", default="taskstore.db", help="the store (default: %(default)s)")
+    parser.set_defaults(command=_backup)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    with _server_extra():
+        from taskstore.server import backup
+    tasks = backup(arguments.store, arguments.file)
+    print(f"{arguments.file} holds the {tasks:,} tasks of {arguments.store}, checked and on disk")
+    return 0
+
+
+def _add_restore(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "restore",
+        help="make a store of a backup",
+        description=(
+            "Make a new store of a backup. Its new ids begin far beyond the backup's, so that\n"
+            "none that was given out after the backup is given out again."
+        ),
+        epilog="examples:\n  taskstore restore /backups/monday.db --store taskstore.db",
+        formatter_class=_AS_IS,
+    )
+    parser.add_argument("file", metavar="FILE", help="the backup")
+    parser.add_argument(
+        "--store", metavar="FILE", default="taskstore.db", help="the new file for the store (default: %(default)s)"
+    )
+    parser.set_defaults(command=_restore)
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    with _server_extra():
+        from taskstore.server import restore
+    tasks = restore(arguments.file, arguments.store)
+    print(f"{arguments.store} holds the {tasks:,} tasks of {arguments.file}; serve it with: taskstore serve")
+    return 0
 
 
 def _add_demo(verbs: Any) -> None:
@@ -223,6 +285,10 @@ def _port(text: str) -> int:
     return _whole_number(text, range(2**16))
 
 
+def _processes(text: str) -> int:
+    return _whole_number(text, range(1, 65))
+
+
 def _workers(text: str) -> int:
     return _whole_number(text, range(2, 65))
 
@@ -264,4 +330,4 @@ def _check(arguments: argparse.Namespace) -> int:
         return command.run(arguments)
 
 
-VERBS: Final = (_add_demo, _add_serve, _add_check)
+VERBS: Final = (_add_demo, _add_serve, _add_backup, _add_restore, _add_check)

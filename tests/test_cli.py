@@ -9,11 +9,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
-from taskstore import cli, demo
+from taskstore import HTTPClient, TaskInfo, cli, demo
 from taskstore.errors import TaskStoreError
+from taskstore.testing import live_server
 
 PATIENCE_S = 30
 
@@ -25,7 +27,7 @@ def ran(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env, check=False)
 
 
-@pytest.mark.parametrize("verb", [[], ["serve"], ["demo"]], ids=str)
+@pytest.mark.parametrize("verb", [[], ["serve"], ["demo"], ["backup"], ["restore"]], ids=str)
 def test_help_fits_a_terminal_and_gives_examples(
     verb: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,3 +176,25 @@ def test_serve_says_where_and_ends_on_a_signal(number: signal.Signals) -> None:
         output, log = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, "")
     assert '"path":"/groups"' in log
+
+
+def test_backup_and_restore(tmp_path: Path) -> None:
+    store, copy, new = (str(tmp_path / name) for name in ("store.db", "copy.db", "new.db"))
+    with live_server(store) as server:
+        with HTTPClient(server.url) as client:
+            client.update(adds=[TaskInfo("g", "kept")] * 2)
+        done = ran("backup", copy, "--store", store)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"{copy} holds the 2 tasks of {store}, checked and on disk\n"
+    done = ran("backup", copy, "--store", store)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "exists already" in done.stderr
+    assert ran("restore", copy, "--store", new).returncode == 0
+    with live_server(new) as server, HTTPClient(server.url) as client:
+        assert [task.data for task in client.group("g")] == ["kept", "kept"]
+
+
+def test_several_processes_need_a_database(tmp_path: Path) -> None:
+    done = ran("serve", "--workers", "2", "--store", str(tmp_path / "store.db"))
+    assert done.returncode == 1
+    assert "postgresql://" in done.stderr

@@ -19,6 +19,7 @@ from taskstore.errors import StoreError
 from taskstore.server.clock import Clock
 from taskstore.server.engine import Engine
 from taskstore.server.http import App
+from taskstore.server.processes import run_together
 from taskstore.server.sqlite import SqliteStorage
 from taskstore.server.storage import Storage
 
@@ -60,6 +61,7 @@ def serve(
     store: str = "taskstore.db",
     token: str | None = None,
     access_log: bool = False,
+    workers: int = 1,
 ) -> int:
     """Run a server until SIGTERM or Ctrl-C, finish what is in flight, and return the exit code.
 
@@ -71,6 +73,7 @@ def serve(
         store: The file that holds the tasks, made if it is missing; `:memory:`; or `postgresql://...`.
         token: What requests have to carry as `Authorization: Bearer TOKEN`; None for no check.
         access_log: Whether to write a line of JSON for each request to standard error.
+        workers: How many processes answer at this address. More than one needs PostgreSQL, which several may use.
 
     Returns:
         0 after a signal; 1 if the storage failed while it ran.
@@ -83,14 +86,32 @@ def serve(
             f"{host} can be reached from other machines, and whoever reaches a server can change its tasks: "
             "set TASKSTORE_TOKEN to a secret that clients have to send, or listen at 127.0.0.1"
         )
-    listener = bound(host, port)
-    with listener:
-        if access_log:
-            logging.basicConfig(stream=sys.stderr, format="%(message)s")
-            logging.getLogger("taskstore.access").setLevel(logging.INFO)
-        running = RunningServer(open_storage(store), listener, token=token, access_log=access_log)
-        running.on_start = lambda: print(f"serving {running.url}", flush=True)
-        return running.run(signals=True)
+    if workers > 1 and "://" not in store:
+        raise StoreError("only one process may use a file; several need a store in PostgreSQL (postgresql://...)")
+    if access_log:
+        logging.basicConfig(stream=sys.stderr, format="%(message)s")
+        logging.getLogger("taskstore.access").setLevel(logging.INFO)
+    with bound(host, port) as listener:
+        url = url_of(listener)
+
+        def say() -> None:
+            print(f"serving {url}", flush=True)
+
+        def run(on_start: Callable[[], None]) -> int:
+            running = RunningServer(open_storage(store), listener, token=token, access_log=access_log)
+            running.on_start = on_start
+            return running.run(signals=True)
+
+        if workers == 1:
+            return run(say)
+        open_storage(store).close()  # What is wrong with it is told once, and before there are several.
+        return run_together(workers, run, say)
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -136,8 +157,7 @@ class RunningServer:
     def __init__(
         self, storage: Storage, listener: socket.socket, *, token: str | None = None, access_log: bool = False
     ) -> None:
-        host, port = listener.getsockname()[:2]
-        self.url: Final = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url: Final = url_of(listener)
         self.on_start: Callable[[], None] = lambda: None
         self.look_again: Callable[[], object] = lambda: None
         """Lets waiting claims look at a clock that was set; for tests, from any thread."""

@@ -24,7 +24,7 @@ from taskstore.server.sqlite import SqliteStorage
 
 
 @contextmanager
-def served(store: Path, *options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(store: Path | str, *options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process and its address."""
     command = [sys.executable, "-m", "taskstore", "serve", "--port", "0", "--store", str(store), *options]
     process = subprocess.Popen(
@@ -150,3 +150,16 @@ def test_a_server_whose_commit_hangs_is_alive_but_not_ready(tmp_path: Path, monk
         client.join()
         running.stop()
         server.join()
+
+
+def test_processes_over_one_database_live_and_die_together(postgres_url: str) -> None:
+    with served(postgres_url, "--workers", "3") as (process, url):
+        add(url, "g")
+        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        assert len(children) == 3
+        os.kill(children[0], signal.SIGKILL)
+        assert process.wait(timeout=30) == 1
+    with served(postgres_url, "--workers", "2") as (process, url):
+        assert httpx.get(f"{url}/groups").json() == ["g"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
