@@ -16,6 +16,7 @@ from taskstore.client import AsyncHTTPClient, HTTPClient
 from taskstore.errors import (
     AnswerError,
     HTTPError,
+    LeaseLostError,
     NotSentError,
     OutcomeUnknownError,
     StoreError,
@@ -24,7 +25,22 @@ from taskstore.errors import (
     UsageError,
 )
 from taskstore.identity import ID
+from taskstore.lease import AsyncLease, Lease
 from taskstore.model import Counters, Duration, GroupStats, Instant, Stats, Step, TaskInfo, Totals
+from taskstore.worker import (
+    AsyncWorker,
+    AsyncWorkLease,
+    Done,
+    Move,
+    Observer,
+    Outcome,
+    Progress,
+    Quarantine,
+    Release,
+    Retry,
+    Worker,
+    WorkLease,
+)
 
 __version__ = _version("taskstore")
 
@@ -32,14 +48,27 @@ __all__ = [
     "ID",
     "AnswerError",
     "AsyncHTTPClient",
+    "AsyncLease",
+    "AsyncWorkLease",
+    "AsyncWorker",
     "Counters",
+    "Done",
     "Duration",
     "GroupStats",
     "HTTPClient",
     "HTTPError",
     "Instant",
+    "Lease",
+    "LeaseLostError",
+    "Move",
     "NotSentError",
+    "Observer",
+    "Outcome",
     "OutcomeUnknownError",
+    "Progress",
+    "Quarantine",
+    "Release",
+    "Retry",
     "Stats",
     "Step",
     "StoreError",
@@ -48,5 +77,7 @@ __all__ = [
     "TaskStoreError",
     "Totals",
     "UsageError",
+    "WorkLease",
+    "Worker",
     "__version__",
 ]

@@ -6,11 +6,13 @@ one.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from taskstore import wire
 from taskstore.identity import ID
+from taskstore.lease import AsyncLease, Lease, async_lease, lease
 from taskstore.model import Duration, Stats, Step, TaskInfo, checked_client_id
 from taskstore.transport import RETRY, AsyncHTTP, AsyncSender, Auth, Retry, Sender, SyncHTTP, Timeout
 from taskstore.wire import GroupRef, TaskRef
@@ -156,6 +158,33 @@ class HTTPClient:
     def groups(self, *, timeout: Timeout = ..., retry: Retry = ...) -> list[str]:
         """The names of all groups that have a task, be it available or not."""
         return self._sender.send(wire.groups(), timeout, retry)
+
+    def lease(
+        self, group: GroupRef, duration: Duration, depends: Iterable[TaskRef] = (), *, wait: Duration = 0
+    ) -> AbstractContextManager[Lease | None]:
+        """Work on a task while its lease is kept alive: for use in a `with` statement.
+
+            with client.lease("resize", timedelta(seconds=30)) as lease:
+                if lease is not None:
+                    small = shrunk(lease.task.data)
+                    lease.commit(adds=[TaskInfo("publish", small)])
+
+        A thread renews the lease whenever a third of it has passed. `lease.commit` deletes the task together with all
+        that it is given, in one update. A block that ends without it, by an exception or otherwise, gives the task
+        back, so that anybody can claim it at once. If the lease is lost all the same, because this process or the
+        network hung, `lease.lost` is set, and `lease.check` and `lease.commit` raise `LeaseLostError`.
+
+        Args:
+            group: The group's name, or several names.
+            duration: How long to hold the task at first, and with each renewal; so this is how long the task is stuck
+                when this process dies, and not how long the work may take.
+            depends: Tasks, or ids, that have to exist, or nothing is claimed.
+            wait: For how long to wait for a task if there is none; as long as you like.
+
+        Returns:
+            What `with` makes a `Lease`, or None if there was no task.
+        """
+        return lease(self, group, duration, depends, wait=wait)
 
     def task(self, id: TaskRef, *, timeout: Timeout = ..., retry: Retry = ...) -> TaskInfo | None:
         """The task with this id, or None: no task has it, any more or yet."""
@@ -346,6 +375,15 @@ class AsyncHTTPClient:
     async def groups(self, *, timeout: Timeout = ..., retry: Retry = ...) -> list[str]:
         """Async twin of `HTTPClient.groups`."""
         return await self._sender.send(wire.groups(), timeout, retry)
+
+    def lease(
+        self, group: GroupRef, duration: Duration, depends: Iterable[TaskRef] = (), *, wait: Duration = 0
+    ) -> AbstractAsyncContextManager[AsyncLease | None]:
+        """Async twin of `HTTPClient.lease`, for `async with`. If the lease is lost, the block is cancelled.
+
+        To whoever is outside of the block that looks like an exception of it: a `LeaseLostError`.
+        """
+        return async_lease(self, group, duration, depends, wait=wait)
 
     async def task(self, id: TaskRef, *, timeout: Timeout = ..., retry: Retry = ...) -> TaskInfo | None:
         """Async twin of `HTTPClient.task`."""
