@@ -292,7 +292,7 @@ class Engine:
             while page := await self._read(lambda: next(pages, None)):
                 yield page
         finally:
-            await asyncio.get_running_loop().run_in_executor(self._readers, pages.close)
+            await self._in_a_thread(pages.close)
 
     async def groups(self) -> list[str]:
         """The names of all groups."""
@@ -324,6 +324,9 @@ class Engine:
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         self._check()
+        return await self._in_a_thread(read)
+
+    async def _in_a_thread(self, read: Callable[[], _T]) -> _T:
         if self._storage.waits == "never":
             return read()
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
