@@ -18,17 +18,18 @@ EVERY_TEXT = ["plain", "später ☃", "\x00nul\x00", "new\nline", "😀", "'; DR
 Open = Callable[[], Storage]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the storage under test; every further call closes it and opens it again."""
     opened: list[Storage] = []
+    store = {"memory": ":memory:", "sqlite": str(tmp_path / "store.db")}.get(request.param)
+    store = store or request.getfixturevalue("postgres_url")
 
     def open_again() -> Storage:
         if opened:
             if request.param == "memory":
                 pytest.skip("what is in memory does not outlive its storage")
             opened.pop().close()
-        store = ":memory:" if request.param == "memory" else str(tmp_path / "store.db")
         opened.append(open_storage(store, clock=SettableClock(NOW)))
         return opened[0]
 
