@@ -10,11 +10,14 @@ from typing import Any, Self, TypeVar, cast
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from taskstore import AsyncHTTPClient, HTTPClient
 from taskstore.testing import LiveServer, live_server
 
 T = TypeVar("T")
+
+settings.register_profile("thorough", max_examples=20_000, stateful_step_count=50, deadline=None)
 
 
 @pytest.fixture
