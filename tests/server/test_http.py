@@ -7,11 +7,13 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
+from taskstore.server import run
 from taskstore.server.http import MAX_BODY
 from taskstore.server.messages import MAX_DATA, MAX_GROUP, MAX_ITEMS
 from taskstore.server.storage import PAGE
@@ -327,3 +329,25 @@ def test_health_needs_no_token() -> None:
         for path in ("/healthz", "/readyz"):
             assert send(server, "GET", path).json == {"status": "ok"}
             assert send(server, "POST", path).status == 405
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /groups HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+def test_a_head_that_does_not_arrive_in_time_ends_the_connection(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "HEAD_SECONDS", 0.05)
+    with live_server() as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port or 0), timeout=30) as connection:
+            connection.sendall(head)
+            with suppress(ConnectionResetError):
+                assert connection.recv(1000) == b""
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskstore.server.http.BODY_SECONDS", 0.05)
+    with live_server() as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port or 0), timeout=30) as connection:
+            connection.sendall(b"POST /update HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            answer = connection.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert b"did not arrive" in answer + connection.recv(1000)
