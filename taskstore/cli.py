@@ -52,7 +52,19 @@ environment:
 examples:
   taskstore serve                            for this machine only
   taskstore serve --port 0 --store :memory:  a free port, nothing kept
+  taskstore serve --store 'postgresql://user@host/database?schema=taskstore'
+                                             one of many servers; the password
+                                             comes from PGPASSWORD or ~/.pgpass
   TASKSTORE_TOKEN=... taskstore serve --host 0.0.0.0
+"""
+COPY_EXAMPLES: Final = """\
+passwords:
+  Leave the password out of the address of a database, where others could read
+  it, and put it into PGPASSWORD or ~/.pgpass.
+
+examples:
+  taskstore copy taskstore.db postgresql://user@host/database
+  taskstore copy 'postgresql://user@host/database?schema=old' new.db
 """
 DEMO: Final = """\
 Count words by MapReduce, with worker processes that meet nowhere but in a task
@@ -130,9 +142,9 @@ def _add_serve(verbs: Any) -> None:
     parser.add_argument("--port", type=_port, default=8048, help="the port; 0 takes a free one (default: %(default)s)")
     parser.add_argument(
         "--store",
-        metavar="FILE",
+        metavar="STORE",
         default="taskstore.db",
-        help="the file that holds the tasks, made if it is missing; or :memory: (default: %(default)s)",
+        help="what holds the tasks: a file, made if missing; postgresql://...; or :memory: (default: %(default)s)",
     )
     parser.add_argument("--log", action="store_true", help="write a line for each request to standard error")
     parser.add_argument(
@@ -213,6 +225,35 @@ def _restore(arguments: argparse.Namespace) -> int:
         from taskstore.server import restore
     tasks = restore(arguments.file, arguments.store)
     print(f"{arguments.store} holds the {tasks:,} tasks of {arguments.file}; serve it with: taskstore serve")
+    return 0
+
+
+def _add_copy(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "copy",
+        help="move a store, from a file to PostgreSQL for one",
+        description=(
+            "Copy a store that no server is using to another place: all tasks with their ids,\n"
+            "times and owners. If it is interrupted, run it again, and it goes on. In the end\n"
+            "both are counted."
+        ),
+        epilog=COPY_EXAMPLES,
+        formatter_class=_AS_IS,
+    )
+    parser.add_argument("source", metavar="FROM", help="the store: a file, or postgresql://...")
+    parser.add_argument("target", metavar="TO", help="where the copy is to be, likewise; empty, or an unfinished copy")
+    parser.set_defaults(command=_copy)
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    with _server_extra():
+        from taskstore.server.copy import copy
+
+    def tell(copied: int) -> None:
+        print(f"\r{copied:,} tasks", end="", file=sys.stderr, flush=True)
+
+    tasks = copy(arguments.source, arguments.target, tell if sys.stderr.isatty() else lambda _: None)
+    print(f"all {tasks:,} tasks are in both places now")
     return 0
 
 
@@ -330,4 +371,4 @@ def _check(arguments: argparse.Namespace) -> int:
         return command.run(arguments)
 
 
-VERBS: Final = (_add_demo, _add_serve, _add_backup, _add_restore, _add_check)
+VERBS: Final = (_add_demo, _add_serve, _add_backup, _add_restore, _add_copy, _add_check)

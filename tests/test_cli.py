@@ -27,7 +27,7 @@ def ran(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env, check=False)
 
 
-@pytest.mark.parametrize("verb", [[], ["serve"], ["demo"], ["backup"], ["restore"]], ids=str)
+@pytest.mark.parametrize("verb", [[], ["serve"], ["demo"], ["backup"], ["restore"], ["copy"]], ids=str)
 def test_help_fits_a_terminal_and_gives_examples(
     verb: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

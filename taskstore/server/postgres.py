@@ -166,7 +166,11 @@ _HELD: Final = """
     EXCEPT SELECT unnest(%b::bigint[]) LIMIT 1
 """
 _AWAIT: Final = "SELECT FROM task WHERE id = %b::bigint FOR KEY SHARE"
-_FRESH: Final = f"SELECT {_NOW}, ARRAY (SELECT nextval('task_id') FROM generate_series(1, %b::bigint))"
+_FRESH: Final = f"""
+    SELECT {_NOW}, CASE WHEN is_called THEN last_value ELSE 0 END,
+        ARRAY (SELECT nextval('task_id') FROM generate_series(1, %b::bigint))
+    FROM task_id
+"""
 _DELETE: Final = "DELETE FROM task WHERE id = ANY (%b::bigint[])"
 _INSERT: Final = """
     INSERT INTO task (id, name, data, available, owner, attempts)
@@ -271,17 +275,16 @@ class PostgresStorage:
         """Start a transaction and read what `wanted` names."""
         with self._failing():
             for _ in range(PATIENCE):
-                session, (seen, held) = self._on_session(lambda session: self._seen(session, wanted))
+                session, (transaction, held) = self._on_session(lambda session: self._begun(session, wanted))
                 if held is None:
-                    break
+                    return transaction
                 self.end(session)
                 self._await(held)
-            else:
-                session, (seen, _) = self._on_session(lambda session: self._seen(session, wanted))
-        return _Transaction(self, session, seen)
+            _, (transaction, _) = self._on_session(lambda session: self._begun(session, wanted))
+            return transaction
 
-    def _seen(self, session: Session, wanted: Wanted) -> tuple[Seen, int | None]:
-        """What is asked for; and, if there is too little to claim, a task that another transaction holds."""
+    def _begun(self, session: Session, wanted: Wanted) -> "tuple[_Transaction, int | None]":
+        """A transaction; and, if it found too little to claim, a task that another one holds."""
         now = self._clock and self._clock()
         records = named = claimable = None
         with session.pipeline():
@@ -299,13 +302,14 @@ class PostgresStorage:
         tasks = {row[0]: _task(row) for row in named or ()}
         if absent := [id for id in wanted.ids if id not in tasks]:
             _check_absent(session, absent)
-        [(now_ns, fresh)] = instant
+        [(now_ns, last_id, fresh)] = instant
         known = [record for record in map(_record, records or ()) if record.now > now_ns - KEEP_NS]
         found: dict[str, list[Task]] = {name: [] for name in wanted.claims}
         for task in map(_task, claimable or ()):
             found[task.group].append(task)
         seen = Seen(now_ns, tasks, found, iter(fresh), {(record.client, record.key): record for record in known})
-        return seen, _held(session, seen, [name for name, n in wanted.claims.items() if len(found[name]) < n])
+        short = [name for name, n in wanted.claims.items() if len(found[name]) < n]
+        return _Transaction(self, session, seen, max(last_id, *fresh[-1:], 0)), _held(session, seen, short)
 
     def _await(self, held: int) -> None:
         """Wait for the end of a transaction that holds a task, but not for long, and without holding anything."""
@@ -320,8 +324,12 @@ class PostgresStorage:
             session, _ = self._on_session(work)
             self.end(session)
 
-    def commit(self, session: Session, now: int, change: Change) -> None:
-        """Write `change` and make it durable, in one round trip. For the transaction only."""
+    def commit(self, session: Session, seen: Seen, change: Change, last_id: int) -> None:
+        """Write `change` and make it durable, in one round trip. For the transaction only.
+
+        `last_id` is the largest id that is known to be given out.
+        """
+        highest = max([*change.gone, *(task.id for task in change.made)], default=0)
         sent = False
         try:
             if session.is_gone():
@@ -332,7 +340,9 @@ class PostgresStorage:
                 if change.gone:
                     session.execute(_DELETE, [list(change.gone)])
                 _insert(session, change.made)
-                _keep(session, change.records, now)
+                _keep(session, change.records, seen.now)
+                if highest > last_id:  # They are from another store, which is being copied.
+                    session.execute(_RAISE_ID, [highest])
                 end = session.execute("COMMIT")
         except psycopg.Error as error:
             # An error ends the transaction. Whatever else goes wrong ends the connection, perhaps after the commit.
@@ -392,13 +402,6 @@ class PostgresStorage:
         ]
         _, available, owned, delayed, number = totals
         return groups, Totals(number, available, owned, delayed)
-
-    def load(self, tasks: Collection[Task], last_id: int) -> None:
-        """Keep `tasks` as they are, and from now on give out ids that are larger than theirs and than `last_id`."""
-        self._rows(_RAISE_ID, [max(last_id, *(task.id for task in tasks), 1)])
-        transaction = self.begin(Wanted(frozenset(), {}, 0))
-        transaction.write(Change((), tasks))
-        transaction.commit()
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -475,9 +478,10 @@ class PostgresStorage:
 
 
 class _Transaction:
-    def __init__(self, storage: PostgresStorage, session: Session, seen: Seen) -> None:
+    def __init__(self, storage: PostgresStorage, session: Session, seen: Seen, last_id: int) -> None:
         self._storage = storage
         self._session = session
+        self._last_id = last_id
         self._change = Change((), ())
         self.seen = seen
 
@@ -485,7 +489,7 @@ class _Transaction:
         self._change = change  # It is sent with the commit, which spares a round trip.
 
     def commit(self) -> None:
-        self._storage.commit(self._session, self.seen.now, self._change)
+        self._storage.commit(self._session, self.seen, self._change, self._last_id)
 
     def rollback(self) -> None:
         self._storage.end(self._session)

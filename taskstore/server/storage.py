@@ -10,7 +10,8 @@ in the order of their commits, and every read sees all commits that were answere
 **Durability.** When `commit` returns, the change is on disk. When it raises `CommitError`, its `applied` says whether
 the change is certainly absent (False) or may be there (None); after the latter the storage must not be used again.
 
-**Ids** are given out in ascending order and never twice, whatever crashes or restarts happen in between.
+**Ids** are given out in ascending order and never twice, whatever crashes or restarts happen in between. A change may
+name ids that were not given out here, as made or as gone, when a store is copied: then new ones are larger than those.
 """
 
 from collections.abc import Collection, Generator, Mapping
