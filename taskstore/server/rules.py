@@ -286,8 +286,12 @@ class _Book:
                     if task.id not in self.gone:
                         self.consume(task.id)
                         taken.append(task)
-        # Not before all are taken: a lease of no time at all would make a task one that can be taken once more.
-        return [self.make(leased(task, claim, next(self.fresh), self.now)) for task in taken]
+        made = [self.make(leased(task, claim, next(self.fresh), self.now)) for task in taken]
+        if claim.duration == 0:
+            # A lease of no time at all leaves a task to the next one who claims, though not to this one.
+            for task in made:
+                self.claimable.setdefault(task.group, []).insert(0, task)
+        return made
 
     def update(self, update: Update) -> Outcome:
         if error := refusal(update, self.tasks, self.now):

@@ -158,6 +158,13 @@ def test_a_claim_gets_a_task_once_even_where_its_lease_lasts_no_time() -> None:
     assert [task.id for task in claim.tasks] == [10]
 
 
+def test_a_lease_that_lasts_no_time_leaves_the_task_to_the_next_claim_of_the_batch() -> None:
+    at_once, later = Claim(ME, "map", 0), Claim(ME, "map", 30)
+    answers, change = outcomes(at_once, at_once, later, claimable={"map": [FREE]})
+    assert [task.id for answer in answers for task in answer.tasks] == [10, 11, 12]
+    assert [task.id for task in change.made] == [12]
+
+
 def test_an_update_misses_a_task_that_a_claim_of_the_same_batch_took() -> None:
     (update, claim), _ = outcomes(Update(OTHER, deletes=[1]), Claim(ME, "map", 30), claimable={"map": [FREE]})
     assert claim.tasks[0].data == "one"
