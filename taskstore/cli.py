@@ -36,6 +36,8 @@ EXAMPLES: Final = """\
 examples:
   taskstore demo            see a whole job, one worker killed in the middle
   taskstore serve           run a server at http://127.0.0.1:8048
+  taskstore add GROUP DATA  give it something to do
+  taskstore work GROUP -- PROGRAM {}    do it, with any program
   taskstore check URL       find out whether a server keeps the contract
   taskstore serve --help    what a command takes
 """
@@ -90,7 +92,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (by default the process's arguments) names, and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(sys.argv[1:] if argv is None else list(argv))
     command: Command = arguments.command
     try:
         code = command(arguments)
@@ -106,6 +108,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"taskstore: {error}", file=sys.stderr)
         return FAILED
     return code
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    program: list[str] = []
+    if argv[:1] == ["work"] and "--" in argv:
+        # What follows is a command of its own, with arguments that may look like ours.
+        end = argv.index("--")
+        argv, program = argv[:end], argv[end + 1 :]
+    return _parser().parse_args(argv, argparse.Namespace(program=program))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -371,4 +382,19 @@ def _check(arguments: argparse.Namespace) -> int:
         return command.run(arguments)
 
 
-VERBS: Final = (_add_demo, _add_serve, _add_backup, _add_restore, _add_copy, _add_check)
+def _add_everyday(verbs: Any) -> None:
+    from taskstore.worker import commands
+
+    for verb in commands.VERBS:
+        parser = verbs.add_parser(
+            verb.name,
+            help=verb.help,
+            description=verb.description,
+            epilog=verb.epilog,
+            formatter_class=_AS_IS,
+        )
+        verb.add_arguments(parser)
+        parser.set_defaults(command=verb.run)
+
+
+VERBS: Final = (_add_demo, _add_serve, _add_everyday, _add_backup, _add_restore, _add_copy, _add_check)

@@ -5,6 +5,7 @@ in `threads`, without a lock, since nothing else runs between two awaits. A requ
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -64,7 +65,8 @@ class Coroutines:
         self._to_settle = asyncio.Event()
         self._to_poll = asyncio.Event()
         self._over = asyncio.Event()
-        self._has_to_stop = asyncio.Event()
+        self._has_to_stop = False
+        self._was_stopped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -74,10 +76,14 @@ class Coroutines:
 
     def stop(self) -> None:
         """Begin nothing new; may be called from any thread and from signal handlers."""
-        self._loop.call_soon_threadsafe(self._has_to_stop.set)
+        self._has_to_stop = True
+        self._loop.call_soon_threadsafe(self._was_stopped.set)
 
     async def run(self) -> Progress:
         """Async twin of `Threads.run`."""
+        if self._has_to_stop:
+            self._shift.drain()
+            self._news()
         roles = [asyncio.create_task(self._guarded(each)) for each in (self._settle, self._poll, self._renew)]
         try:
             with shown(self._options.progress) as show:
@@ -98,18 +104,16 @@ class Coroutines:
 
     async def _supervise(self, show: Callable[[Progress], object]) -> None:
         give_up_s = math.inf
-        has_abandoned = False
         while not self._over.is_set():
-            pause = SHOW_S if self._options.progress else None
-            if give_up_s < math.inf:
-                pause = min(max(give_up_s - time.monotonic(), 0.0), pause or math.inf)
-            await _either(self._over, self._has_to_stop if give_up_s == math.inf and not has_abandoned else None, pause)
-            if self._has_to_stop.is_set() and give_up_s == math.inf and not has_abandoned:
-                give_up_s = time.monotonic() + self._options.grace_ns / 1e9
+            pause = min(SHOW_S if self._options.progress else math.inf, give_up_s - time.monotonic())
+            await _either(self._over, self._was_stopped, max(pause, 0.0) if pause < math.inf else None)
+            if self._was_stopped.is_set():
+                self._was_stopped.clear()
+                give_up_s = min(give_up_s, time.monotonic() + self._options.grace_ns / 1e9)
                 self._shift.drain()
                 self._news()
             if time.monotonic() >= give_up_s:
-                give_up_s, has_abandoned = math.inf, True
+                give_up_s = math.inf
                 self._tell(self._shift.desk.abandon())
                 self._news()
             show(self.progress)
@@ -210,7 +214,9 @@ class Coroutines:
 
     async def _pause(self, seconds: float) -> None:
         if seconds:
-            await _either(self._over, None, seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._over.wait()
 
     async def _send(self, request: Request) -> float:
         """Send a step; returns for how many seconds to wait before the next one."""
@@ -257,9 +263,9 @@ class Coroutines:
         self._news()
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event | None, seconds: float | None) -> None:
+async def _either(one: asyncio.Event, other: asyncio.Event, seconds: float | None) -> None:
     """Wait for one of two events, or for some time."""
-    waits = [asyncio.ensure_future(each.wait()) for each in (one, other) if each]
+    waits = [asyncio.ensure_future(each.wait()) for each in (one, other)]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -54,8 +54,10 @@ class Work(Term):
 
     claimed_ns: int = 0
     """When it came to lie here."""
+    has_begun: bool = False
+    """Whether its handler was called."""
     started_ns: int = 0
-    """When its handler was called; 0 if it was not."""
+    """When that was."""
     outcome: Outcome = DONE
     """What is to happen to it, once it is finished."""
     is_alone: bool = False
@@ -63,7 +65,7 @@ class Work(Term):
 
     def change(self, policy: Policy) -> Change:
         """What its outcome means for the store."""
-        if isinstance(self.outcome, Release) and not self.started_ns:
+        if isinstance(self.outcome, Release) and not self.has_begun:
             return given_back(self.task, policy)
         return change_of(self.task, self.outcome, policy)
 
@@ -230,7 +232,7 @@ class Desk:
             if work.expire(now_ns) or not work.is_ours:
                 self._counts["lost"] += 1
                 continue
-            work.started_ns = now_ns
+            work.has_begun, work.started_ns = True, now_ns
             self.running[work] = None
             return work
         return None

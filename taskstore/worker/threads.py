@@ -81,6 +81,7 @@ class Threads:
         self._to_poll = threading.Condition(self._lock)
         self._to_renew = threading.Condition(self._lock)
         self._over = threading.Event()
+        self._has_to_stop = False
         self._has_abandoned = False
         # Its put can interrupt itself, so that a signal handler may call it.
         self._mail: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -93,6 +94,7 @@ class Threads:
 
     def stop(self) -> None:
         """Begin nothing new; may be called from any thread and from signal handlers."""
+        self._has_to_stop = True
         self._mail.put("stop")
 
     def run(self) -> Progress:
@@ -101,6 +103,8 @@ class Threads:
         Raises:
             TaskStoreError: The store cannot be worked with; the message says why.
         """
+        if self._has_to_stop:
+            self._drain()
         threads = [threading.Thread(target=self._guarded, args=(each,), daemon=True) for each in self._roles()]
         for thread in threads:
             thread.start()
