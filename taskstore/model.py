@@ -13,6 +13,10 @@ from taskstore.errors import UsageError
 
 INT32: Final = range(-(2**31), 2**31)
 INT64: Final = range(-(2**63), 2**63)
+_INT32_FIRST: Final = INT32[0]
+_INT32_LAST: Final = INT32[-1]
+_INT64_FIRST: Final = INT64[0]
+_INT64_LAST: Final = INT64[-1]
 LONGEST_NS: Final = 100 * 365 * 24 * 3600 * 10**9
 """The longest lease or delay there is: 100 years. Bounded so that now plus a duration always fits an int64."""
 
@@ -121,6 +125,8 @@ def checked_id(id: int, name: str = "id") -> int:
     Raises:
         UsageError: it is something else.
     """
+    if type(id) is int and _INT64_FIRST <= id <= _INT64_LAST:  # the usual case, and there may be thousands
+        return id
     if isinstance(id, bool) or not isinstance(id, int):
         raise UsageError(f"{name} has to be an int, not {type(id).__name__}: {id!r:.100}")
     if id not in INT64:
@@ -134,6 +140,8 @@ def checked_client_id(client_id: int) -> int:
     Raises:
         UsageError: it is something else.
     """
+    if type(client_id) is int and _INT32_FIRST <= client_id <= _INT32_LAST:
+        return client_id
     if checked_id(client_id, "client id") not in INT32:
         raise UsageError(f"the client id {client_id} does not fit 32 bits")
     return client_id
@@ -151,6 +159,8 @@ def checked_count(number: int, name: str) -> int:
 
 
 def _attempts(attempts: int) -> int:
+    if type(attempts) is int and 0 <= attempts <= _INT32_LAST:
+        return attempts
     if checked_count(attempts, "attempts") not in INT32:
         raise UsageError(f"attempts={attempts} does not fit 32 bits")
     return attempts
@@ -161,6 +171,8 @@ def _data(data: str) -> str:
 
 
 def _timespec(timespec: int | timedelta | datetime) -> int:
+    if type(timespec) is int and 0 <= timespec <= _INT64_LAST:
+        return timespec
     if isinstance(timespec, timedelta):
         return delay_timespec(timespec)
     if isinstance(timespec, datetime):

@@ -147,18 +147,16 @@ class Circumstances:
     """Makes a call that changes nothing and has a key of its own."""
 
 
-def planned(call: Call[T], given: Circumstances) -> Plan[T]:
-    """What is to be done for a call, step by step, until it has a result or is given up.
+def planned(call: Call[T], first: Tried, given: Circumstances) -> Plan[T]:
+    """What is to be done for a call after its first attempt, step by step, until it has a result or is given up.
 
     Raises:
         TaskStoreError: The call is refused, or given up.
     """
-    story = _Story(call, given.budget_s)
+    story, tried = _Story(call, given.budget_s), first
     while True:
-        tried = yield Send(call)
-        assert tried is not None
         try:
-            return _result(call, tried, given.knowledge)
+            return result(call, tried, given.knowledge)
         except TaskStoreError as error:
             story.failed(tried, error)
             if not _may_pass(error):
@@ -168,6 +166,9 @@ def planned(call: Call[T], given: Circumstances) -> Plan[T]:
                 raise final from error
             failure = error
         yield from _until_next(story, failure, tried.ended_s, given)
+        outcome = yield Send(call)
+        assert outcome is not None
+        tried = outcome
 
 
 def _until_next(story: _Story, failure: TaskStoreError, now_s: float, given: Circumstances) -> Plan[None]:
@@ -196,7 +197,7 @@ def _until_next(story: _Story, failure: TaskStoreError, now_s: float, given: Cir
 def _asked(call: Call[Any], tried: Tried, knowledge: Knowledge) -> TaskStoreError | None:
     """Learn from the answer to a probe; if there was none that tells, the error that came in its place."""
     try:
-        _result(call, tried, knowledge)
+        result(call, tried, knowledge)
     except TaskStoreError as error:
         if _may_pass(error):
             return error
@@ -205,7 +206,12 @@ def _asked(call: Call[Any], tried: Tried, knowledge: Knowledge) -> TaskStoreErro
     return None
 
 
-def _result(call: Call[T], tried: Tried, knowledge: Knowledge) -> T:
+def result(call: Call[T], tried: Tried, knowledge: Knowledge) -> T:
+    """What came of one attempt; and what its answer tells about the server is learned.
+
+    Raises:
+        TaskStoreError: It came to nothing.
+    """
     if isinstance(tried.outcome, TaskStoreError):
         raise tried.outcome
     knowledge.learn(call, tried.outcome)

@@ -60,6 +60,11 @@ from taskstore.model import (
     duration_ns,
 )
 
+try:
+    import msgspec
+except ImportError:  # it is quicker than json, and no more than that
+    msgspec = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 E = TypeVar("E", bound=TaskStoreError)
 
@@ -123,7 +128,7 @@ class Call(Generic[T]):
             )
             raise self.failed(error)
         try:
-            return self.read(json.loads(answer.body.decode()))
+            return self.read(_parsed(answer.body))
         except (ValueError, RecursionError) as misfit:
             got = _excerpt(answer.body)
             message = f"{answer.request}: the answer does not fit the contract: {misfit}; it begins with {got!r}"
@@ -383,6 +388,15 @@ def _made(update: StepUpdate) -> int:
 
 
 # What is answered: JSON values, checked as they are read.
+
+
+def _parsed(body: bytes) -> Any:
+    if msgspec is not None:
+        try:
+            return msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            pass  # json says it in words that people know, or takes what is not strictly JSON
+    return json.loads(body.decode())
 
 
 class _Misfit(ValueError):

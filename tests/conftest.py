@@ -6,6 +6,7 @@ import inspect
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar, cast
 
 import httpx
@@ -53,9 +54,10 @@ class Blocking:
 class Colour:
     """Makes clients of one colour, which a test calls in the same way, and closes them in the end."""
 
-    def __init__(self, is_async: bool) -> None:
+    def __init__(self, is_async: bool, transport: str = "httpx") -> None:
         self.is_async = is_async
-        self.options: dict[str, Any] = {}
+        self.transport = transport
+        self.options: dict[str, Any] = {"transport": transport}
         self.runner = asyncio.Runner()
         self.clients: list[HTTPClient] = []
         self.injected: list[httpx.Client | httpx.AsyncClient] = []
@@ -101,12 +103,27 @@ class Colour:
         self.runner.close()
 
 
-@pytest.fixture(params=["blocking", "async"])
-def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
-    """Each test that asks for it runs once per colour."""
-    colour = Colour(is_async=request.param == "async")
+@contextmanager
+def coloured(name: str) -> Iterator[Colour]:
+    if "fast" in name:
+        pytest.importorskip("taskstore.fast", reason="needs taskstore[fast]", exc_type=ImportError)
+    colour = Colour("async" in name, "fast" if "fast" in name else "httpx")
     yield colour
     colour.close()
+
+
+@pytest.fixture(params=["blocking", "async", "fast blocking", "fast async"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
+    """Each test that asks for it runs once per colour and sender."""
+    with coloured(request.param) as colour:
+        yield colour
+
+
+@pytest.fixture(params=["blocking", "async"])
+def httpx_colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
+    """Each test that asks for it runs once per colour, for what only httpx can do."""
+    with coloured(request.param) as colour:
+        yield colour
 
 
 class Time:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 import traceback
@@ -59,12 +60,12 @@ class Connection:
 class Peer:
     """A server on a free port that does on each connection what `script` says."""
 
-    def __init__(self, script: Callable[[Connection], None]) -> None:
-        self.script = script
+    def __init__(self, script: Callable[[Connection], None], tls: ssl.SSLContext | None = None) -> None:
+        self.script, self.tls = script, tls
         self.requests: list[tuple[Connection, bytes]] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.url = f"http://{self.address}"
+        self.url = f"{'https' if tls else 'http'}://{self.address}"
         self.threads = [threading.Thread(target=self._listen)]
         self.connections: list[Connection] = []
         self.threads[0].start()
@@ -77,8 +78,11 @@ class Peer:
                 self.threads[-1].start()
 
     def _serve(self, connection: Connection) -> None:
-        with connection.socket:
-            self.script(connection)
+        with connection.socket, contextlib.suppress(ssl.SSLError):
+            if self.tls is not None:
+                connection.socket = self.tls.wrap_socket(connection.socket, server_side=True)
+            with connection.socket:
+                self.script(connection)
 
     def close(self) -> None:
         # A close alone would leave the thread in accept.
@@ -103,8 +107,8 @@ class Peer:
 
 
 @contextmanager
-def peer(script: Callable[[Connection], None]) -> Iterator[Peer]:
-    peer = Peer(script)
+def peer(script: Callable[[Connection], None], tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
+    peer = Peer(script, tls)
     try:
         yield peer
     finally:

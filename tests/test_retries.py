@@ -142,7 +142,7 @@ class TestWhatIsRepeated:
     def test_a_call_that_takes_too_long_is_repeated(self, colour: Colour, time: Time) -> None:
         with served(colour, time, ONE, Connection.stall, ONE) as (store, server):
             add(store)
-            assert add(store, timeout=timedelta(milliseconds=50))
+            assert add(store, timeout=timedelta(milliseconds=150))
         assert len(server.requests) == 3
 
     @pytest.mark.parametrize("lost", [close, unavailable(502)])
@@ -508,7 +508,7 @@ def test_in_every_story_nothing_is_done_twice_and_no_bound_is_passed(
 ) -> None:
     knowledge = retries.Knowledge(bool(world.headers) if known else None)
     given = retries.Circumstances(budget_s, knowledge, lambda _: backoff_s, lambda: PROBE)
-    plan, outcome, applied = retries.planned(world.call, given), None, None
+    plan, outcome, applied = retries.planned(world.call, world.attempt(world.call), given), None, None
     with contextlib.suppress(StopIteration):
         while True:
             try:

@@ -127,7 +127,6 @@ class TestWhatIsSent:
         [
             (SECRET, f"Bearer {SECRET}"),
             (("ann", SECRET), "Basic " + base64.b64encode(f"ann:{SECRET}".encode()).decode()),
-            (httpx.BasicAuth("ann", SECRET), "Basic " + base64.b64encode(f"ann:{SECRET}".encode()).decode()),
         ],
     )
     def test_credentials_are_sent(self, colour: Colour, auth: Any, sent: str) -> None:
@@ -135,13 +134,18 @@ class TestWhatIsSent:
             colour.client(server.url, auth=auth).groups()
             assert server.headers()["authorization"] == sent
 
-    def test_credentials_may_be_made_by_a_function(self, colour: Colour) -> None:
+    def test_credentials_may_be_what_httpx_has(self, httpx_colour: Colour) -> None:
+        with peer(no_groups) as server:
+            httpx_colour.client(server.url, auth=httpx.BasicAuth("ann", SECRET)).groups()
+            assert server.headers()["authorization"].startswith("Basic ")
+
+    def test_credentials_may_be_made_by_a_function(self, httpx_colour: Colour) -> None:
         def sign(request: httpx.Request) -> httpx.Request:
             request.headers["X-Signature"] = "signed"
             return request
 
         with peer(no_groups) as server:
-            colour.client(server.url, auth=sign).groups()
+            httpx_colour.client(server.url, auth=sign).groups()
             assert server.headers()["x-signature"] == "signed"
 
     def test_credentials_may_stand_in_the_address(self, colour: Colour) -> None:
@@ -166,12 +170,14 @@ class TestWhereItIsSent:
         assert "'http://[::1]:80'" not in repr(colour.client("http://[::1]:8000"))
         assert "'http://[::1]:8000'" in repr(colour.client("http://[::1]:8000"))
 
-    def test_an_injected_client_names_another_address(self, colour: Colour, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_injected_client_names_another_address(
+        self, httpx_colour: Colour, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("TASKSTORE_URL", "http://environment")
-        injected = colour.httpx(base_url="http://injected/prefix")
-        assert "'http://injected/prefix'" in repr(colour.client(http_client=injected))
-        assert "'http://argument'" in repr(colour.client("http://argument", http_client=injected))
-        assert "'http://environment'" in repr(colour.client(http_client=colour.httpx()))
+        injected = httpx_colour.httpx(base_url="http://injected/prefix")
+        assert "'http://injected/prefix'" in repr(httpx_colour.client(http_client=injected))
+        assert "'http://argument'" in repr(httpx_colour.client("http://argument", http_client=injected))
+        assert "'http://environment'" in repr(httpx_colour.client(http_client=httpx_colour.httpx()))
 
     @pytest.mark.parametrize(
         ("base_url", "message"),
@@ -226,29 +232,25 @@ class TestTimeouts:
             assert store.groups() == store.groups(timeout=timeout) == []
 
     @pytest.mark.parametrize(
-        ("options", "injected", "seconds"),
-        [
-            ({}, None, 30),
-            ({"timeout": None}, None, None),
-            ({"timeout": 2 * 10**9}, None, 2),
-            ({}, 7, 7),
-            ({"timeout": timedelta(seconds=2)}, 7, 2),
-        ],
+        ("options", "seconds"), [({}, 30), ({"timeout": None}, None), ({"timeout": timedelta(seconds=2)}, 2)]
     )
-    def test_it_is_30_s_or_what_was_said(
-        self, colour: Colour, options: dict[str, Any], injected: float | None, seconds: float | None
-    ) -> None:
-        if injected is not None:
-            options = {**options, "http_client": colour.httpx(timeout=injected)}
+    def test_it_is_30_s_or_what_was_said(self, colour: Colour, options: dict[str, Any], seconds: float | None) -> None:
         sender = colour.sender(colour.client(**options))
+        assert sender._timeouts == dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+
+    @pytest.mark.parametrize(("options", "seconds"), [({}, 7), ({"timeout": 2 * 10**9}, 2)])
+    def test_an_injected_client_has_its_own(
+        self, httpx_colour: Colour, options: dict[str, Any], seconds: float
+    ) -> None:
+        sender = httpx_colour.sender(httpx_colour.client(http_client=httpx_colour.httpx(timeout=7), **options))
         assert sender._timeouts == dict.fromkeys(("connect", "read", "write", "pool"), seconds)
 
 
 class TestInjectedClients:
-    def test_it_sends_and_stays_open(self, colour: Colour) -> None:
+    def test_it_sends_and_stays_open(self, httpx_colour: Colour) -> None:
         with peer(no_groups) as server:
-            injected = colour.httpx(base_url=server.url, headers={"X-Team": "blue"}, auth=("ann", SECRET))
-            with colour.client(http_client=injected, headers={"X-Key": "1"}) as store:
+            injected = httpx_colour.httpx(base_url=server.url, headers={"X-Team": "blue"}, auth=("ann", SECRET))
+            with httpx_colour.client(http_client=injected, headers={"X-Key": "1"}) as store:
                 assert store.groups() == []
             assert not injected.is_closed
             headers = server.headers()
@@ -257,16 +259,16 @@ class TestInjectedClients:
             assert headers["user-agent"] == f"taskstore-python/{__version__}"
             assert "x-key" not in injected.headers
 
-    def test_a_name_that_it_was_given_stays(self, colour: Colour) -> None:
+    def test_a_name_that_it_was_given_stays(self, httpx_colour: Colour) -> None:
         with peer(no_groups) as server:
-            injected = colour.httpx(headers={"User-Agent": "word-count/2"})
-            colour.client(server.url, http_client=injected).groups()
+            injected = httpx_colour.httpx(headers={"User-Agent": "word-count/2"})
+            httpx_colour.client(server.url, http_client=injected).groups()
             assert server.headers()["user-agent"] == "word-count/2"
 
-    def test_no_redirect_is_followed_even_if_it_would(self, colour: Colour) -> None:
+    def test_no_redirect_is_followed_even_if_it_would(self, httpx_colour: Colour) -> None:
         with peer(always(http(b"", "302 Found", more="Location: /groups\r\n"))) as server:
             with pytest.raises(HTTPError, match="redirects are not followed"):
-                colour.client(server.url, http_client=colour.httpx(follow_redirects=True)).groups()
+                httpx_colour.client(server.url, http_client=httpx_colour.httpx(follow_redirects=True)).groups()
             assert len(server.requests) == 1
 
     def test_one_of_the_other_colour_is_refused(self) -> None:
@@ -276,11 +278,11 @@ class TestInjectedClients:
         with pytest.raises(UsageError, match=r"has to be an httpx\.Client, not str"):
             HTTPClient(http_client="http://127.0.0.1")  # type: ignore[arg-type]
 
-    def test_a_closed_one_is_refused(self, colour: Colour) -> None:
-        injected = colour.httpx()
-        colour.wait(injected.aclose) if colour.is_async else injected.close()
+    def test_a_closed_one_is_refused(self, httpx_colour: Colour) -> None:
+        injected = httpx_colour.httpx()
+        httpx_colour.wait(injected.aclose) if httpx_colour.is_async else injected.close()
         with pytest.raises(UsageError, match="is closed"):
-            colour.client(http_client=injected).groups()
+            httpx_colour.client(http_client=injected).groups()
 
 
 class TestClosing:
@@ -365,13 +367,13 @@ class TestForks:
             assert in_a_fork(child) == []
             assert [server.connections.index(connection) for connection, _ in server.requests] == [0, 1, 2]
 
-    def test_an_injected_client_does_not_go_to_a_child(self, colour: Colour) -> None:
+    def test_an_injected_client_does_not_go_to_a_child(self, httpx_colour: Colour) -> None:
         with peer(no_groups) as server:
-            store = colour.client(server.url, http_client=colour.httpx())
+            store = httpx_colour.client(server.url, http_client=httpx_colour.httpx())
             store.groups()
 
             def child() -> None:
-                colour.in_child()
+                httpx_colour.in_child()
                 store.groups()
 
             with pytest.raises(UsageError, match="make both clients anew in the child"):
@@ -465,8 +467,8 @@ class TestSecrets:
         assert_no_secret(caught.value)
 
 
-def test_a_proxy_that_makes_no_sense_is_reported(colour: Colour, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_makes_no_sense_is_reported(httpx_colour: Colour, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"gopher://ann:{SECRET}@127.0.0.1")
     with pytest.raises(UsageError, match="proxies or certificates that the environment names") as caught:
-        colour.client()
+        httpx_colour.client()
     assert_no_secret(caught.value)

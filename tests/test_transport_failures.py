@@ -25,7 +25,7 @@ from taskstore import (
     transport,
 )
 
-SOON = timedelta(milliseconds=50)
+SOON = timedelta(milliseconds=150)
 
 
 @pytest.fixture
@@ -33,6 +33,17 @@ def colour(colour: Colour) -> Colour:
     """With clients that repeat nothing: what they would do then is in test_retries.py."""
     colour.options["retry"] = None
     return colour
+
+
+@pytest.fixture
+def httpx_colour(httpx_colour: Colour) -> Colour:
+    httpx_colour.options["retry"] = None
+    return httpx_colour
+
+
+def cause(error: BaseException) -> str:
+    """The kind of error that led to this one; both senders have the same words for them."""
+    return type(error.__cause__).__name__
 
 
 def half_a_body_then_reset(connection: Connection) -> None:
@@ -64,7 +75,7 @@ class TestNotSent:
         assert caught.value.applied is False
         assert str(caught.value).startswith(f"POST http://{address}/pre/claim: ConnectError: ")
         assert "Nothing was sent. Is a server running there (`taskstore serve`)" in str(caught.value)
-        assert isinstance(caught.value.__cause__, httpx.ConnectError)
+        assert cause(caught.value) == "ConnectError"
         assert_no_secret(caught.value)
 
     def test_the_name_is_unknown(self, colour: Colour) -> None:
@@ -86,22 +97,22 @@ class TestNotSent:
                 colour.client(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=SOON).groups()
             for client in waiting:
                 client.close()
-        assert isinstance(caught.value.__cause__, httpx.ConnectTimeout)
+        assert cause(caught.value) == "ConnectTimeout"
 
     @pytest.mark.parametrize(
         "error",
         [httpx.ConnectError("x"), httpx.ConnectTimeout("x"), httpx.PoolTimeout("x"), httpx.ProxyError("x")],
         ids=repr,
     )
-    def test_each_error_before_sending(self, colour: Colour, error: Exception) -> None:
+    def test_each_error_before_sending(self, httpx_colour: Colour, error: Exception) -> None:
         with pytest.raises(NotSentError) as caught:
-            failing(colour, error).claim("map", 1)
+            failing(httpx_colour, error).claim("map", 1)
         assert caught.value.__cause__ is error
 
     @pytest.mark.parametrize("error", [httpx.UnsupportedProtocol("x"), httpx.InvalidURL("x")], ids=repr)
-    def test_what_cannot_be_sent_is_a_wrong_call(self, colour: Colour, error: Exception) -> None:
+    def test_what_cannot_be_sent_is_a_wrong_call(self, httpx_colour: Colour, error: Exception) -> None:
         with pytest.raises(UsageError, match="Nothing was sent") as caught:
-            failing(colour, error).claim("map", 1)
+            failing(httpx_colour, error).claim("map", 1)
         assert caught.value.__cause__ is error
 
     def test_a_group_that_is_longer_than_any_address(self, colour: Colour) -> None:
@@ -133,7 +144,7 @@ class TestSent:
         assert str(change.value).startswith(f"POST {server.url}/claim: ")
         assert change.value.applied is None
         assert read.value.applied is False
-        assert isinstance(change.value.__cause__, httpx.HTTPError)
+        assert type(change.value.__cause__).__module__ in {"httpx", "taskstore.fast"}
 
     @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n", http(b"[]")[:-1]])
     def test_an_answer_that_does_not_come_in_time_leaves_it_open(self, colour: Colour, begin: bytes) -> None:
@@ -143,7 +154,7 @@ class TestSent:
 
         with peer(once(begin_and_stall)) as server, pytest.raises(OutcomeUnknownError, match="ReadTimeout") as caught:
             colour.client(server.url, timeout=SOON).claim("map", 1)
-        assert isinstance(caught.value.__cause__, httpx.ReadTimeout)
+        assert cause(caught.value) == "ReadTimeout"
 
     def test_a_request_that_is_not_taken_in_time_leaves_it_open(self, colour: Colour) -> None:
         left = threading.Event()
@@ -155,7 +166,7 @@ class TestSent:
             with pytest.raises(OutcomeUnknownError) as caught:
                 colour.client(server.url, timeout=SOON).update(adds=[TaskInfo("map", "x" * 20_000_000)])
             left.set()
-        assert isinstance(caught.value.__cause__, httpx.WriteTimeout)
+        assert cause(caught.value) == "WriteTimeout"
 
     def test_an_answer_that_only_drips_does_not_hold_the_caller_for_ever(self, colour: Colour) -> None:
         def drip(connection: Connection) -> None:
@@ -186,9 +197,9 @@ class TestSent:
         ],
         ids=repr,
     )
-    def test_each_error_after_sending(self, colour: Colour, error: Exception) -> None:
+    def test_each_error_after_sending(self, httpx_colour: Colour, error: Exception) -> None:
         with pytest.raises(OutcomeUnknownError) as caught:
-            failing(colour, error).claim("map", 1)
+            failing(httpx_colour, error).claim("map", 1)
         assert caught.value.__cause__ is error
         assert caught.value.applied is None
 
@@ -310,10 +321,10 @@ class TestWhatIsAnswered:
             assert len(server.connections) == 1
 
 
-def failing(colour: Colour, error: Exception) -> HTTPClient:
+def failing(httpx_colour: Colour, error: Exception) -> HTTPClient:
     """A client whose requests all fail in this way."""
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise error
 
-    return colour.client(http_client=colour.httpx(transport=httpx.MockTransport(fail)))
+    return httpx_colour.client(http_client=httpx_colour.httpx(transport=httpx.MockTransport(fail)))
