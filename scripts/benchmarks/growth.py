@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.load import DATA
 from benchmarks.report import Figure
-from taskstore.server.messages import Claim, TaskAdd, Update
+from taskstore.server.messages import Claim, Outcome, TaskAdd, Update
 from taskstore.server.rules import decide, wanted
 from taskstore.server.sqlite import SqliteStorage
 
@@ -70,6 +70,7 @@ def apply(storage: SqliteStorage, request: Claim | Update) -> None:
     """One request in a transaction of its own."""
     transaction = storage.begin(wanted([request]))
     outcomes, change = decide([request], transaction.seen)
+    assert isinstance(outcomes[0], Outcome)
     assert outcomes[0].error is None
     transaction.write(change)
     transaction.commit()

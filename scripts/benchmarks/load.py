@@ -121,7 +121,7 @@ async def drive(url: str, talk: str, connections: int, seconds: float) -> Result
     protocols = []
     for _ in range(connections):
         _, protocol = await loop.create_connection(
-            lambda: Connection(TALKS[talk](), started + seconds, latencies), address.hostname, address.port
+            lambda: Connection(TALKS[talk](), started + seconds, latencies), address.hostname or "", address.port or 0
         )
         protocols.append(protocol)
     await asyncio.gather(*[protocol.closed for protocol in protocols])

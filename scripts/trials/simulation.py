@@ -222,7 +222,7 @@ def copy_store(path: Path, to: Path) -> None:
 class Machine:
     """A storage that dies at a moment that was chosen before, and takes the last answers with it."""
 
-    parallel: Final = 1
+    parallel: int = 1
 
     def __init__(self, path: Path, opener: Callable[[Path], Storage]) -> None:
         self.is_dead = False

@@ -137,7 +137,7 @@ class SqliteStorage:
         StoreError: the file cannot be used; the message says why and what to do.
     """
 
-    parallel: Final = 1
+    parallel: int = 1
 
     def __init__(self, path: str, *, clock: Clock | None = None) -> None:
         if 1_000_000 * _OLDEST_SQLITE[0] + 1_000 * _OLDEST_SQLITE[1] + _OLDEST_SQLITE[2] > apsw.SQLITE_VERSION_NUMBER:

@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -193,11 +192,7 @@ def test_a_step_that_does_not_fit_is_refused(server: LiveServer, content: dict[s
     assert post(server, "/step", content).status_code == 422
 
 
-def in_memory_and_in_a_file(test: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.parametrize("kind", ["memory", "file"])(test)
-
-
-@in_memory_and_in_a_file
+@pytest.mark.parametrize("kind", ["memory", "file"])
 def test_a_repeated_key_repeats_the_answer_and_not_the_effect_even_after_a_restart(kind: str, tmp_path: Path) -> None:
     store = str(tmp_path / "store.db") if kind == "file" else ":memory:"
     content = {"adds": [{"group": "g", "data": "once"}]}

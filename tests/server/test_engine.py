@@ -53,6 +53,11 @@ def run(storage: SqliteStorage, body: Callable[[Engine], Coroutine[Any, Any, Non
     asyncio.run(main())
 
 
+def outcome(answer: object) -> Outcome:
+    assert isinstance(answer, Outcome)
+    return answer
+
+
 def add(data: str = "") -> Update:
     return Update(ME, [TaskAdd("g", data)])
 
@@ -82,7 +87,7 @@ def test_no_batch_grows_beyond_its_bound(storage: Watched) -> None:
 def test_what_changes_nothing_costs_no_commit(storage: Watched) -> None:
     async def body(engine: Engine) -> None:
         assert await engine.apply(Claim(ME, "none", 1)) == Outcome()
-        assert (await engine.apply(Update(ME, deletes=[5]))).error is not None
+        assert outcome(await engine.apply(Update(ME, deletes=[5]))).error is not None
         assert storage.commits == 0
 
     run(storage, body)
@@ -104,9 +109,7 @@ def test_a_request_that_meets_a_fault_of_ours_fails_alone(storage: Watched, monk
             return_exceptions=True,
         )  # fmt: skip
         assert isinstance(bad, ZeroDivisionError)
-        assert isinstance(good, Outcome)
-        assert isinstance(other, Outcome)
-        assert [task.data for task in (*good.tasks, *other.tasks)] == ["a", "b"]
+        assert [task.data for task in (*outcome(good).tasks, *outcome(other).tasks)] == ["a", "b"]
 
     run(storage, body)
 
@@ -131,7 +134,7 @@ def test_a_client_that_went_away_leaves_its_neighbours_alone(storage: Watched) -
         gone.cancel()
         await asyncio.sleep(0)
         storage.go.set()
-        assert (await stays).tasks[0].data == "stays"
+        assert outcome(await stays).tasks[0].data == "stays"
 
     run(storage, body)
 
@@ -142,7 +145,7 @@ def test_a_full_disk_is_reported_and_over_when_there_is_room_again(storage: Watc
         with pytest.raises(CommitError, match="disk full"):
             await engine.apply(add("lost"))
         storage.failure = None
-        done = await engine.apply(add("kept"))
+        done = outcome(await engine.apply(add("kept")))
         assert await engine.tasks([done.tasks[0].id]) == done.tasks
         assert [task.data async for page in engine.group("g", limit=0, owned=True) for task in page] == ["kept"]
 
@@ -186,7 +189,7 @@ def test_closing_finishes_what_is_under_way(storage: Watched) -> None:
         under_way = asyncio.create_task(engine.apply(add("last")))
         await asyncio.sleep(0)
         await engine.close()
-        return await under_way
+        return outcome(await under_way)
 
     [task] = asyncio.run(main()).tasks
     again = open_storage(storage.path)

@@ -207,7 +207,7 @@ def test_whole_numbers_may_be_written_with_a_fraction_or_an_exponent(shared: Liv
 
 
 def test_unknown_fields_are_ignored_and_null_lists_are_empty(shared: LiveServer) -> None:
-    nothing = {"tasks": [], "error": None}
+    nothing: dict[str, object] = {"tasks": [], "error": None}
     assert update(shared, adds=None, updates=None, deletes=None, depends=None, more={"x": 1}) == nothing
     assert post(shared, "/claim", {"clientid": 1, "group": "no", "duration": 1, "depends": None}).json == nothing
 
@@ -294,8 +294,8 @@ def test_ids_beyond_64_bits_in_a_list_are_ids_that_no_task_has(shared: LiveServe
 
 def test_a_token_is_asked_for_before_anything_else() -> None:
     with live_server(token="s3cret") as server:
-        for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Basic s3cret"}):
-            answer = send(server, "GET", "/groups", **headers)
+        for wrong in ("", "Bearer other", "Basic s3cret"):
+            answer = send(server, "GET", "/groups", Authorization=wrong)
             assert_problem(answer, 401, says="Authorization")
             assert answer.headers["www-authenticate"] == "Bearer"
         assert send(server, "GET", "/groups", Authorization="Bearer s3cret").status == 200

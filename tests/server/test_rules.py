@@ -247,7 +247,7 @@ def test_the_claim_of_a_step_finds_what_its_update_has_made() -> None:
 
 
 def test_the_claim_of_a_step_does_not_find_what_the_batch_has_consumed() -> None:
-    batch = [Update(ME, deletes=[1]), step(Update(ME), group="map")]
+    batch: list[Request] = [Update(ME, deletes=[1]), step(Update(ME), group="map")]
     assert wanted(batch).claims == {"map": 2}
     (_, done), _ = outcomes(*batch, claimable={"map": [FREE]})
     assert done == StepOutcome()
@@ -271,7 +271,7 @@ def keyed(request: Update | Claim | Step, fingerprint: bytes = b"f") -> Keyed:
     return Keyed(request, KEY, fingerprint)
 
 
-REQUESTS = [
+REQUESTS: list[Update | Claim | Step] = [
     Update(ME, [TaskAdd("new", "x"), TaskAdd("late", "y", -5)], [TaskUpdate(2, "changed", -9)], [1]),
     Update(ME, deletes=[1]),
     Claim(ME, "map", 30),
@@ -286,6 +286,7 @@ def test_a_keyed_request_is_answered_once_more_with_the_same_answer(request_: Up
     [record] = change.records
     known = {(ME, KEY): record}
     [again], nothing = decide([keyed(request_)], Seen(NOW + 77, {}, {"map": []}, count(50), known))
+    assert isinstance(first, Outcome | StepOutcome)
     assert again == Replayed(first)
     assert not nothing
 
