@@ -117,8 +117,8 @@ def test_a_request_that_meets_a_fault_of_ours_fails_alone(storage: Watched, monk
 def test_an_id_that_came_and_went_within_a_batch_is_not_given_out_again(storage: Watched) -> None:
     async def body(engine: Engine) -> None:
         made, deleted = await asyncio.gather(engine.apply(add("short-lived")), engine.apply(Update(ME, deletes=[1])))
-        assert (made.tasks[0].id, deleted) == (1, Outcome())
-        assert (await engine.apply(add("next"))).tasks[0].id == 2
+        assert (outcome(made).tasks[0].id, deleted) == (1, Outcome())
+        assert outcome(await engine.apply(add("next"))).tasks[0].id == 2
 
     run(storage, body)
     again = open_storage(storage.path)
