@@ -55,7 +55,8 @@ class Postgres:
         """Make a copy of a running server, which will follow it under `name`."""
         self._prepare()
         source = f"{primary.url}&application_name={name}"
-        self._run("pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", f"--dbname={source}")
+        options = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+        self._run("pg_basebackup", *options, f"--pgdata={self._data}", f"--dbname={source}")
 
     def start(self, **settings: str) -> None:
         """Start it, and wait until it takes connections."""
@@ -65,7 +66,7 @@ class Postgres:
             user, group = _owner()
             # In a session of its own it is spared the Ctrl-C that ends the tests, which then stop it.
             self._process = subprocess.Popen(
-                command, env=self._environment(), stderr=log, start_new_session=True, user=user, group=group
+                command, env=self._environment(), stdout=log, stderr=log, start_new_session=True, user=user, group=group
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
@@ -80,6 +81,10 @@ class Postgres:
         except psycopg.OperationalError:
             return False
         return True
+
+    def clear(self) -> None:
+        """Throw its database away."""
+        shutil.rmtree(self._data)
 
     def promote(self) -> None:
         """Make a standby the primary, and wait until it is."""

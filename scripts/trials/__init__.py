@@ -1,8 +1,9 @@
 """What the store is put through: crashes, power cuts, failing disks; and the judge of what clients saw meanwhile.
 
 `history` judges, `order` helps it; `load` says what clients do next; `simulation`, `crash`, `faults` and `powercut` do
-it to a store in one thread, to a real server that is killed, to a disk that fails and to one that loses its power.
-scripts/crash and scripts/powercut run the long forms, the tests the short ones.
+it to a store in one thread, to a real server that is killed, to a disk that fails and to one that loses its power;
+`several` to several servers over one PostgreSQL, or to that. scripts/crash, scripts/powercut and scripts/failover run
+the long forms, the tests the short ones.
 """
 
 import os

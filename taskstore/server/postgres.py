@@ -13,8 +13,8 @@ told that an id is missing is all that can follow from that, and nothing is ever
 true at one instant, though, so ids that were not found are looked up once more after all locks have been taken, and if
 one has come to be, the batch starts again.
 
-A claim passes over tasks that another transaction has locked. If it then finds too little, it waits for that one to
-end, and starts again: most likely it consumes them, but until then nobody can say that there is nothing to claim.
+A claim passes over tasks that another transaction has locked. If it then finds too little, it starts again and waits
+for those: most likely they are being consumed, but until then nobody can say that there is nothing to claim.
 
 **No deadlocks**: a batch waits for its keys first, in one order for all, then for the rows that it names, in the order
 of their ids, and after that for nothing. A request that comes twice, under one key, waits for itself to be finished.
@@ -42,7 +42,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, LiteralString, TypeVar
+from functools import partial
+from typing import Any, Final, Literal, LiteralString, TypeVar
 
 import msgspec
 import psycopg
@@ -61,8 +62,8 @@ _log = logging.getLogger("taskstore.server")
 
 ID_JUMP: Final = 1_000_000
 """How many ids are left out when the store has moved, for those given out that the store has forgotten."""
-PATIENCE: Final = 3
-"""How often a batch that finds too little to claim waits for another transaction that holds what it could."""
+PATIENCE: Final = 10
+"""How often a batch that finds too little to claim waits for others that hold what it could."""
 _encode_done = msgspec.msgpack.Encoder().encode
 _decode_done = msgspec.msgpack.Decoder(tuple[list[int], list[Task], list[Task]]).decode
 _INSERT_CHARACTERS: Final = 32 << 20
@@ -163,9 +164,8 @@ _CLAIMABLE: Final = f"""
 """.encode()
 _HELD: Final = """
     SELECT id FROM task WHERE name = ANY (%b::bytea[]) AND available <= %b::bigint
-    EXCEPT SELECT unnest(%b::bigint[]) LIMIT 1
+    EXCEPT SELECT unnest(%b::bigint[]) LIMIT %b::bigint
 """
-_AWAIT: Final = "SELECT FROM task WHERE id = %b::bigint FOR KEY SHARE"
 _FRESH: Final = f"""
     SELECT {_NOW}, CASE WHEN is_called THEN last_value ELSE 0 END,
         ARRAY (SELECT nextval('task_id') FROM generate_series(1, %b::bigint))
@@ -254,10 +254,10 @@ class PostgresStorage:
         StoreError: the database cannot be used; the message says why and what to do.
     """
 
-    waits: Final = "always"
+    waits: Literal["always"] = "always"
     # Measured, it hardly matters: what does not run in parallel waits together and shares a transaction. A few, so that
     # one which waits for a lock does not hold up the others.
-    parallel: Final = 4
+    parallel: int = 4
 
     def __init__(self, url: str, *, clock: Clock | None = None, alone: bool = False) -> None:
         self._database = Database(url)
@@ -273,18 +273,27 @@ class PostgresStorage:
 
     def begin(self, wanted: Wanted) -> "_Transaction":
         """Start a transaction and read what `wanted` names."""
+        held: frozenset[int] = frozenset()
         with self._failing():
             for _ in range(PATIENCE):
-                session, (transaction, held) = self._on_session(lambda session: self._begun(session, wanted))
-                if held is None:
+                try:
+                    session, (transaction, more) = self._on_session(partial(self._begun, wanted, held))
+                except psycopg.errors.LockNotAvailable:
+                    if not held:
+                        raise
+                    break  # A server that stands still holds them.
+                if not more:
                     return transaction
                 self.end(session)
-                self._await(held)
-            _, (transaction, _) = self._on_session(lambda session: self._begun(session, wanted))
+                held |= more
+            _, (transaction, _) = self._on_session(partial(self._begun, wanted, frozenset()))
             return transaction
 
-    def _begun(self, session: Session, wanted: Wanted) -> "tuple[_Transaction, int | None]":
-        """A transaction; and, if it found too little to claim, a task that another one holds."""
+    def _begun(self, wanted: Wanted, held: frozenset[int], session: Session) -> "tuple[_Transaction, frozenset[int]]":
+        """A transaction; and, if it found too little to claim, tasks that others hold.
+
+        `held` are such tasks, found before. Now it waits for them, for what it has locked it can claim.
+        """
         now = self._clock and self._clock()
         records = named = claimable = None
         with session.pipeline():
@@ -293,13 +302,15 @@ class PostgresStorage:
                 keys = _columns(wanted.keys)
                 session.execute(_LOCK_KEYS, keys)
                 records = session.execute(_RECORDS, keys, binary=True)
-            if wanted.ids:
-                named = session.execute(_NAMED, [list(wanted.ids)], binary=True)
+            if held:
+                session.execute("SET LOCAL lock_timeout = '1s'")
+            if wanted.ids or held:
+                named = session.execute(_NAMED, [list(wanted.ids | held)], binary=True)
             if wanted.claims:
                 names = [name.encode() for name in wanted.claims]
                 claimable = session.execute(_CLAIMABLE, [now, names, list(wanted.claims.values())], binary=True)
             instant = session.execute(_FRESH, [now, wanted.fresh], binary=True)
-        tasks = {row[0]: _task(row) for row in named or ()}
+        tasks = {row[0]: _task(row) for row in named or () if row[0] in wanted.ids}
         if absent := [id for id in wanted.ids if id not in tasks]:
             _check_absent(session, absent)
         [(now_ns, last_id, fresh)] = instant
@@ -308,21 +319,8 @@ class PostgresStorage:
         for task in map(_task, claimable or ()):
             found[task.group].append(task)
         seen = Seen(now_ns, tasks, found, iter(fresh), {(record.client, record.key): record for record in known})
-        short = [name for name, n in wanted.claims.items() if len(found[name]) < n]
-        return _Transaction(self, session, seen, max(last_id, *fresh[-1:], 0)), _held(session, seen, short)
-
-    def _await(self, held: int) -> None:
-        """Wait for the end of a transaction that holds a task, but not for long, and without holding anything."""
-
-        def work(session: Session) -> None:
-            with session.pipeline():
-                session.execute("BEGIN")
-                session.execute("SET LOCAL lock_timeout = '300ms'")
-                session.execute(_AWAIT, [held])
-
-        with suppress(psycopg.errors.LockNotAvailable):
-            session, _ = self._on_session(work)
-            self.end(session)
+        transaction = _Transaction(self, session, seen, max(last_id, *fresh[-1:], 0))
+        return transaction, _held(session, seen, {name: n - len(found[name]) for name, n in wanted.claims.items()})
 
     def commit(self, session: Session, seen: Seen, change: Change, last_id: int) -> None:
         """Write `change` and make it durable, in one round trip. For the transaction only.
@@ -533,13 +531,15 @@ def _check_absent(session: Session, ids: Sequence[int]) -> None:
         raise ConflictError("a task that was asked for came to be meanwhile")
 
 
-def _held(session: Session, seen: Seen, short: Sequence[str]) -> int | None:
-    """A task of the groups `short` that is available, but not ours to claim."""
+def _held(session: Session, seen: Seen, missing: Mapping[str, int]) -> frozenset[int]:
+    """Tasks that are available, but not ours to claim; at most as many as are missing."""
+    short = [name for name, number in missing.items() if number > 0]
     if not short:
-        return None
+        return frozenset()
     ours = [task.id for name in short for task in seen.claimable[name]]
-    row = session.execute(_HELD, [[name.encode() for name in short], seen.now, ours], binary=True).fetchone()
-    return int(row[0]) if row else None
+    most = sum(missing[name] for name in short)
+    rows = session.execute(_HELD, [[name.encode() for name in short], seen.now, ours, most], binary=True)
+    return frozenset(id for (id,) in rows)
 
 
 def _insert(session: Session, tasks: Collection[Task]) -> None:

@@ -571,7 +571,7 @@ def test_everything_is_found_by_an_index(one: PostgresStorage, admin: Session) -
         postgres._TASKS: ids,
         postgres._DELETE: ids,
         postgres._CLAIMABLE: [None, [group], [3]],
-        postgres._HELD: [[group], 1000, [7, 107]],
+        postgres._HELD: [[group], 1000, [7, 107], 5],
         postgres._LISTING: [group, None, 10],
         postgres._GROUPS: [],
         postgres._SOONEST: [None, [group]],
