@@ -7,9 +7,9 @@ import pytest
 
 from taskstore.errors import StoreError
 from taskstore.server import open_storage
-from taskstore.server.messages import Task
+from taskstore.server.messages import GroupStats, Record, Task, Totals
 from taskstore.server.rules import Change, Seen, Wanted
-from taskstore.server.storage import PAGE, WINDOW, Storage
+from taskstore.server.storage import KEEP_NS, PAGE, WINDOW, Storage
 from taskstore.testing import SettableClock
 
 NOW = 1_800_000_000 * 10**9
@@ -174,3 +174,84 @@ def test_groups_are_sorted_by_code_point_each_once(storage: Storage) -> None:
 def test_an_unknown_kind_of_store_is_refused() -> None:
     with pytest.raises(StoreError, match="redis"):
         open_storage("redis://localhost")
+
+
+# What the additions to the protocol ask of a storage.
+
+
+def test_attempts_are_kept(reopen: Open) -> None:
+    storage = reopen()
+    transaction = storage.begin(Wanted(frozenset(), {}, 1))
+    task = Task(next(transaction.seen.fresh), "g", "", NOW, 7, attempts=2**31 - 1)
+    transaction.write(Change([], [task]))
+    transaction.commit()
+    for again in reopened(storage, reopen):
+        assert again.tasks([task.id]) == {task.id: task}
+        assert listed(again, "g") == [task]
+        assert seen(again, claims={"g": 1}).claimable == {"g": [task]}
+
+
+def recorded(storage: Storage, *records: Record) -> None:
+    transaction = storage.begin(Wanted(frozenset(), {}, 0))
+    transaction.write(Change([], [], records))
+    transaction.commit()
+
+
+def known(storage: Storage, *names: tuple[int, str]) -> dict[tuple[int, str], Record]:
+    transaction = storage.begin(Wanted(frozenset(), {}, 0, frozenset(names)))
+    transaction.rollback()
+    return dict(transaction.seen.records)
+
+
+def test_records_are_kept_by_client_and_key(reopen: Open) -> None:
+    storage = reopen()
+    task = Task(5, "später\x00", "data ☃", NOW, -7, 3)
+    record = Record(-7, "k" * 64, b"\x00\xff" * 8, NOW, [1, 2**62], [task], [task, task])
+    other = Record(8, "k" * 64, b"", NOW, [], [], [])
+    recorded(storage, record, other)
+    for again in reopened(storage, reopen):
+        names = [(-7, "k" * 64), (8, "k" * 64), (9, "k" * 64), (8, "other")]
+        assert known(again, *names) == {names[0]: record, names[1]: other}
+
+
+def test_a_record_takes_the_place_of_the_one_before(storage: Storage) -> None:
+    first, second = (Record(7, "key", b"f", NOW, [n], [], []) for n in (1, 2))
+    recorded(storage, first)
+    recorded(storage, second)
+    assert known(storage, (7, "key")) == {(7, "key"): second}
+
+
+def test_a_record_is_forgotten_when_its_time_is_up(storage: Storage) -> None:
+    kept, forgotten = (Record(7, str(age), b"", NOW - age, [], [], []) for age in (KEEP_NS - 1, KEEP_NS))
+    recorded(storage, kept, forgotten)
+    assert known(storage, (7, kept.key), (7, forgotten.key)) == {(7, kept.key): kept}
+
+
+def test_soonest_tells_in_how_long_the_first_task_of_a_group_is_available(storage: Storage) -> None:
+    write(storage, ("past", "", NOW - 5), ("past", "", NOW + 5), ("future", "", NOW + 9), ("future", "", NOW + 7))
+    assert storage.soonest(["past", "future", "none"]) == {"past": -5, "future": 7}
+    assert storage.soonest([]) == {}
+
+
+def claimed(storage: Storage, *tasks: tuple[str, int]) -> None:
+    transaction = storage.begin(Wanted(frozenset(), {}, len(tasks)))
+    made = [Task(next(transaction.seen.fresh), group, "", available, 7, attempts=1) for group, available in tasks]
+    transaction.write(Change([], made))
+    transaction.commit()
+
+
+def test_stats_count_available_owned_and_delayed_tasks(storage: Storage) -> None:
+    write(storage, ("a", "", NOW - 5), ("a", "", NOW), ("a", "", NOW + 5), ("ab", "", NOW + 5), ("b", "", NOW))
+    claimed(storage, ("a", NOW + 5), ("a", NOW - 9), ("c", NOW + 1))
+    totals = Totals(groups=4, available=4, owned=2, delayed=2)
+    a, ab = GroupStats("a", 3, 1, 1, oldest_age=9), GroupStats("ab", 0, 0, 1, 0)
+    b, c = GroupStats("b", 1, 0, 0, 0), GroupStats("c", 0, 1, 0, 0)
+    assert storage.stats("", 0) == ([a, ab, b, c], totals)
+    assert storage.stats("a", 0) == ([a, ab], totals)
+    assert storage.stats("a", 1) == ([a], totals)
+    assert storage.stats("ab", 5) == ([ab], totals)
+    assert storage.stats("x", 0) == ([], totals)
+
+
+def test_stats_of_an_empty_storage(storage: Storage) -> None:
+    assert storage.stats("", 0) == ([], Totals(0, 0, 0, 0))
