@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from taskstore import wire
+from taskstore.dialect import Dialect
 from taskstore.identity import ID
 from taskstore.lease import AsyncLease, Lease, async_lease, lease
 from taskstore.model import Duration, Stats, Step, TaskInfo, checked_client_id
@@ -53,6 +54,10 @@ class HTTPClient:
         transport: What sends: "httpx", or "fast", which is several times faster (`pip install 'taskstore[fast]'`) and
             does what matters in the same way. It knows no proxies, no HTTP/2 and no compression, and takes neither
             `http_client` nor an `auth` other than a token or a pair.
+        dialect: How the server wants to be spoken to: "json", as the contract says, or "go" for the original Go server.
+            That one knows `update`, `groups` and `claim` of one group, one task and no wait; a `UsageError` says so of
+            the rest. It answers `task`, `tasks` and `group` with status 400 always, and as it knows no idempotency keys
+            only what has certainly not been carried out is repeated.
 
     Raises:
         UsageError: An argument makes no sense.
@@ -69,6 +74,7 @@ class HTTPClient:
         auth: Auth | None = None,
         http_client: SyncHTTP | None = None,
         transport: Transport = "httpx",
+        dialect: Dialect = "json",
     ) -> None:
         self._client_id = None if client_id is None else checked_client_id(client_id)
         self._sender = Sender(
@@ -79,6 +85,7 @@ class HTTPClient:
             auth=auth,
             http_client=http_client,
             transport=transport,
+            dialect=dialect,
         )
 
     @property
@@ -336,6 +343,7 @@ class AsyncHTTPClient:
         auth: Auth | None = None,
         http_client: AsyncHTTP | None = None,
         transport: Transport = "httpx",
+        dialect: Dialect = "json",
     ) -> None:
         self._client_id = None if client_id is None else checked_client_id(client_id)
         self._sender = AsyncSender(
@@ -346,6 +354,7 @@ class AsyncHTTPClient:
             auth=auth,
             http_client=http_client,
             transport=transport,
+            dialect=dialect,
         )
 
     @property

@@ -21,11 +21,10 @@ from urllib.parse import quote, urlencode
 
 import attrs
 import httptools
-import msgspec
 
 from taskstore.errors import TaskStoreError
 from taskstore.exchange import TOO_SLOW, Exchange
-from taskstore.wire import Answer
+from taskstore.wire import Answer, written
 
 MOST_CONNECTIONS: Final = 100
 IDLE_S: Final = 3.0
@@ -140,9 +139,12 @@ class Target:
             target.encode("ascii"),
             self._lines(asked.get("headers", {}), exchange.call.key),
         )
-        if "json" not in asked:
+        if "json" in asked:
+            body = written(asked["json"])
+        elif "content" in asked:
+            body = asked["content"]
+        else:
             return head + b"\r\n"
-        body = msgspec.json.encode(asked["json"])
         return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
     def _lines(self, asked: Mapping[str, str], key: str | None) -> bytes:

@@ -23,6 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from taskstore import retries, wire
+from taskstore.dialect import Dialect, in_go
 from taskstore.errors import TaskStoreError, UsageError
 from taskstore.exchange import TOO_SLOW, Exchange
 from taskstore.identity import ID
@@ -105,6 +106,10 @@ class _OfHttpx(Generic[H]):
         self._headers = headers
         self._auth = auth
         self._injected = injected
+        if not injected:  # then they are merged with httpx's own once, and not for each request
+            http.headers.update(headers)
+            self._headers = {}
+        self._addresses: dict[str, httpx.URL] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -112,14 +117,22 @@ class _OfHttpx(Generic[H]):
 
     def _request(self, exchange: Exchange) -> httpx.Request:
         asked = exchange.call.request
+        headers = {name.lower(): value for name, value in asked.get("headers", {}).items()}
+        content = wire.written(asked["json"]) if "json" in asked else asked.get("content")
         return self._http.build_request(
             asked["method"],
-            exchange.url,
+            exchange.url if content is None else self._address(exchange.url),
             params=asked.get("params"),
-            json=asked.get("json"),
-            headers={**self._headers, **{name.lower(): value for name, value in asked.get("headers", {}).items()}},
+            content=content,
+            headers={**self._headers, **headers} if self._headers else headers,
             extensions={"timeout": exchange.timeouts},
         )
+
+    def _address(self, url: str) -> httpx.URL:
+        """The address of a change, of which there are few, so that each is taken apart only once."""
+        if url not in self._addresses:
+            self._addresses[url] = httpx.URL(url)
+        return self._addresses[url]
 
 
 class _HttpxPool(_OfHttpx[httpx.Client]):
@@ -197,12 +210,16 @@ class _Sender(Generic[P]):
         auth: Auth | None,
         http_client: httpx.Client | httpx.AsyncClient | None,
         transport: Transport,
+        dialect: Dialect,
     ) -> None:
         if transport not in {"httpx", "fast"}:
             raise UsageError(f"transport={transport!r} has to be 'httpx' or 'fast'")
+        if dialect not in {"json", "go"}:
+            raise UsageError(f"dialect={dialect!r} has to be 'json' or 'go'")
         if http_client is not None and not isinstance(http_client, self._kind):
             raise UsageError(f"http_client has to be an httpx.{self._kind.__name__}, not {type(http_client).__name__}")
         self._closed = False
+        self._dialect = dialect
         if base_url is None:
             base_url = str(http_client.base_url) if http_client else ""
             base_url = base_url or os.environ.get("TASKSTORE_URL") or DEFAULT_URL
@@ -247,8 +264,11 @@ class _Sender(Generic[P]):
         )
 
     def key(self, retry: Retry) -> str | None:
-        """A new name for one call, under which it may be repeated; None if it is never to be repeated."""
-        return secrets.token_hex(16) if self._budget_s(retry) else None
+        """A new name for one call, under which it may be repeated; None if it is never to be, or cannot be told so."""
+        return secrets.token_hex(16) if self._budget_s(retry) and self._dialect == "json" else None
+
+    def _spoken(self, call: Call[T]) -> Call[T]:
+        return call if self._dialect == "json" else in_go(call)
 
     def _limits(self, timeout: Timeout) -> dict[str, float | None]:
         return self._timeouts if timeout is ... else httpx.Timeout(_seconds(timeout, "timeout")).as_dict()
@@ -304,6 +324,7 @@ class Sender(_Sender[_Pool]):
             OutcomeUnknownError: It was sent, and no complete answer came back.
             TaskResponseError, HTTPError, AnswerError: See `Call.result`.
         """
+        call = self._spoken(call)
         timeouts, budget_s = self._limits(timeout), self._budget_s(retry)
         tried = self._tried(self._exchange(call, timeouts))
         try:
@@ -357,6 +378,7 @@ class AsyncSender(_Sender[_AsyncPool]):
 
     async def send(self, call: Call[T], timeout: Timeout, retry: Retry) -> T:
         """Async twin of `Sender.send`."""
+        call = self._spoken(call)
         timeouts, budget_s = self._limits(timeout), self._budget_s(retry)
         tried = await self._tried(self._exchange(call, timeouts))
         try:

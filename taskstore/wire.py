@@ -82,6 +82,11 @@ _IDS_LENGTH: Final = 7_000
 than 8 KiB for the first line of a request."""
 _SHOWN: Final = 300
 """How many characters of an answer an error shows."""
+_OF_THE_GO_SERVER: Final = (
+    (re.compile(rb"no (data|parameters) provided for task"), "is spoken to with HTTPClient(url, dialect='go')"),
+    (re.compile(rb"invalid (tasks?|group) request, expected /"), "answers neither task nor tasks nor group, ever"),
+)
+"""How those refusals of the original Go server begin that no other arguments would mend, and what to know then."""
 _NOT_TEXT: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -387,6 +392,13 @@ def _made(update: StepUpdate) -> int:
     return len(update.adds or ()) + len(update.updates or ())
 
 
+def written(value: object) -> bytes:
+    """The JSON text of a request's body, in UTF-8."""
+    if msgspec is not None:
+        return msgspec.json.encode(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 # What is answered: JSON values, checked as they are read.
 
 
@@ -586,7 +598,8 @@ def _detail(answer: Answer) -> str:
             return _line(checked_text(problem.detail, "detail"))
     except (ValueError, RecursionError):
         pass  # then as it stands
-    return _excerpt(answer.body)
+    known = (what for begins, what in _OF_THE_GO_SERVER if begins.match(answer.body))
+    return _excerpt(answer.body) + "".join(f". This looks like the original Go server, which {what}" for what in known)
 
 
 def _retry_after(answer: Answer) -> timedelta | None:
