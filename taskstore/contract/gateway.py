@@ -11,12 +11,13 @@ from names nothing is changed, neither in a request nor in an answer.
 import re
 import secrets
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 from io import BufferedIOBase
+from itertools import takewhile
 from threading import Lock, Thread
 from typing import Any, Final, Self
 
@@ -31,8 +32,14 @@ from taskstore.contract.store import FAR, Exchange, Ledger, Names
 LONGEST_NAME: Final = 512
 REREAD: Final = 10
 """How many of the ids that were consumed last are read after each change."""
+LARGE: Final = 10_000
+"""What a request of more bytes has made is removed at once, lest every listing after it has that, too."""
+FEW: Final = 50
+"""Groups with more tasks are not listed after each change."""
+WAITS_NS: Final = range(3_600 * 10**9 + 1)
+"""How long a claim may wait by the contract."""
 LONGEST_WAIT_NS: Final = 2_000_000
-"""How long a generated claim may wait."""
+"""How long a generated claim may wait, for there are many of them."""
 _KEY: Final = re.compile(r'"?[A-Za-z0-9_-]{16,64}"?')
 _CASE: Final = "x-schemathesis-testcaseid"
 _OURS: Final = {"host", "content-length", "connection", "transfer-encoding", "authorization", _CASE}
@@ -61,6 +68,7 @@ class Gateway:
         self.trail: Trail | None = None
         """How the first answer came about that the oracle found wrong."""
         self._connections = connections
+        self._dialect = dialect
         self._ledger = ledger
         self._oracle = Oracle(dialect, self.common, features)
         self._renaming: Final = Renaming(self._group, self._id, _wait, _key)
@@ -126,12 +134,21 @@ class Gateway:
         return exchange
 
     def _judge(self, exchange: Exchange) -> None:
+        newest = next(reversed(self._oracle.tasks), 0)
         try:
             self._oracle.judge(exchange)
-            for request in self._doubts(exchange.request):
+            for request in (*self._clutter(exchange.request, newest), *self._doubts(exchange.request)):
                 self._oracle.judge(self._exchange(request))
         except Broken as broken:
             self.trail = Trail(self.common, tuple(self._exchanges), str(broken))
+
+    def _clutter(self, request: Request, newest: int) -> Iterator[Request]:
+        """Remove what a large request has made."""
+        if request.body and len(request.body) > LARGE:
+            made = takewhile(lambda id: id > newest, reversed(self._oracle.tasks))
+            if ids := list(made):
+                content = {"clientid": self._oracle.tasks[ids[0]].owner, "deletes": ids}
+                yield self._dialect.post("update", content)
 
     def _doubts(self, request: Request) -> Iterator[Request]:
         """What to read after a request, to see that it had its effect and no other."""
@@ -153,7 +170,8 @@ class Gateway:
         self._consumed.extend(id for id in ids if self._oracle.exists(id) is False)
         if several := list(dict.fromkeys([*ids, *self._oracle.doubtful, *self._consumed])):
             yield Request("GET", f"/tasks/{','.join(map(str, several[:500]))}")
-        for group in sorted(groups)[:3]:
+        sizes = Counter(task.group for task in self._oracle.tasks.values())
+        for group in sorted(name for name in groups if sizes[name] <= FEW)[:3]:
             with suppress(UnicodeEncodeError):  # half a surrogate pair: no name
                 yield Request("GET", group_path(group, owned="true"))
 
@@ -174,7 +192,9 @@ class Gateway:
 
 def _wait(wait: Any) -> Any:
     """A shorter wait, if it is one."""
-    return min(wait, LONGEST_WAIT_NS) if isinstance(wait, int | float) and not isinstance(wait, bool) else wait
+    # Not `in`, which for a float, as JSON may write a whole number, tries all of a range.
+    is_one = isinstance(wait, int | float) and not isinstance(wait, bool) and WAITS_NS[0] <= wait <= WAITS_NS[-1]
+    return min(wait, LONGEST_WAIT_NS) if is_one else wait
 
 
 def _key(key: str) -> str:

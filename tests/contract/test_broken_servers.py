@@ -13,8 +13,8 @@ from faults import FAULTS, Fault
 from tampering import serving
 
 from taskstore.contract.report import Verdict
-from taskstore.contract.run import Kit, Settings
 from taskstore.contract.rules import RULES
+from taskstore.contract.run import Kit, Settings
 from taskstore.contract.schema import ORACLE
 from taskstore.contract.show import Silent
 
