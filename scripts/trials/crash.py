@@ -11,50 +11,31 @@ import random
 import shutil
 import sys
 import tempfile
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import apsw
 
+from trials.clients import NUMBER, Clients
 from trials.connection import Connection, UnexpectedError, port_of
-from trials.history import Call, Change, Listing, Request, Silence
 from trials.judge import violations
-from trials.load import Load
 
-CLIENTS: Final = range(1001, 1007)
-CONNECTIONS: Final = 12
-"""More than clients, so that some act under the same id at the same time."""
-TICK_NS: Final = 10**6
 KILLED_AT_START: Final = 0.15
 """The part of the servers that are killed before they answer, or just when they do."""
-SHOWN: Final = 10
-"""How many violations are told."""
 START_SECONDS: Final = 30.0
 """How long a server may take until it answers."""
-WAIT_NS: Final = 20 * TICK_NS
-KEYED: Final = 0.5
-"""The part of the changes that have an idempotency key, and are asked again if the server dies before it answers."""
-REPEATED: Final = 0.1
-"""The part of those that are asked again although they were answered."""
-BAD_INPUT: Final = 0.02
-"""The part of the requests that do not keep the contract."""
-BAD: Final = (
-    ("POST", "/update", b'{"clientid":1001,"adds":[{"group":"g0","data":"bad"}],"deletes":["x"]}'),
-    ("POST", "/update", b'{"clientid":1001,"adds":[{"group":"g0","data":"bad"},{"group":""}]}'),
-    ("POST", "/update", b'{"clientid":1001,"adds":[{"group":"g0","data":"bad"}]'),
-    ("POST", "/update", b'{"clientid":9999999999,"adds":[{"group":"g0","data":"bad"}]}'),
-    ("POST", "/claim", b'{"clientid":1001,"group":"g0","duration":-1}'),
-    ("POST", "/claim", b'{"clientid":1001,"group":"g0"}'),
-    ("PUT", "/update", b'{"clientid":1001,"adds":[{"group":"g0","data":"bad"}]}'),
-    ("GET", "/task/x", b""),
-    ("GET", "/tasks/1,,2", b""),
-)
-"""Requests to be turned away. If one left something behind, the judge would see it, for nobody has added `bad`."""
+LOOK_SECONDS: Final = 0.002
+"""How often it is looked whether enough was done."""
+SHOWN: Final = 10
+"""How many violations are told."""
+
+
+class TroubleError(Exception):
+    """A server did what it should not, so the trial cannot go on."""
 
 
 @dataclass
@@ -75,186 +56,134 @@ class Summary:
         )
 
 
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, process: Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self.port = 0
+
+    @classmethod
+    async def start(cls, store: str, log: Path) -> Self:
+        """Start one; it does not answer yet."""
+        command = ("-m", "taskstore", "serve", "--port", "0", "--store", store)
+        with log.open("ab") as file:
+            process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, stderr=file)
+        return cls(process, log)
+
+    async def ready(self) -> Self:
+        """Wait until it answers."""
+        assert self._process.stdout
+        said = b""
+        with suppress(TimeoutError):
+            said = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
+        self.port = port_of(said) or 0
+        if not self.port:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            raise TroubleError(f"a server did not start: {said!r} {self._log.read_text()[-1000:]}")
+        return self
+
+    async def kill(self) -> None:
+        """Kill it where it stands."""
+        if self._process.returncode is not None:
+            code, said = self._process.returncode, self._log.read_text()[-1000:]
+            raise TroubleError(f"a server ended by itself, with {code}: {said}")
+        self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """Have it finish what is under way, and end."""
+        self._process.terminate()
+        if code := await self._process.wait():
+            raise TroubleError(f"after SIGTERM a server ended with {code}: {self._log.read_text()[-1000:]}")
+
+
 class Trial:
     """A store that clients work on, and whose server is killed.
 
     Args:
-        directory: Where the files are.
-        seed: Decides what is asked, and about when the server is killed.
+        directory: Where its file is, and the server's log.
+        seed: Decides what is asked, and about when a server is killed.
     """
 
     def __init__(self, directory: Path, seed: int) -> None:
-        self.history: list[Call] = []
-        self._store = directory / "store.db"
-        self._log = directory / "server.log"
+        self._directory = directory
         self._rng = random.Random(seed)  # noqa: S311 - it keeps no secret
-        size = self._rng.choice((20, 120))
-        self._load = Load(
-            self._rng, clients=CLIENTS, now=time.time_ns, tick=TICK_NS, groups=6, size=size, wait_ns=WAIT_NS
-        )
-        self._complaints: list[str] = []
-        self._unanswered: dict[int, tuple[Call, str]] = {}
+        self._clients = Clients(self._rng)
+        self._store = str(directory / "store.db")
         self._kills = 0
-        self._bad = 0
-        self._started_ns = time.monotonic_ns()
 
     async def run(self, kills: int, operations: int, tell: Callable[[Summary], None]) -> Summary:
         """Kill so many servers, and have them carry out at least so many operations in all."""
-        while self._kills < kills and not self._complaints:
-            if self._rng.random() < KILLED_AT_START:
-                await self._kill_at_start()
-            else:
-                left = max(0, operations - self._operations)
-                await self._kill_under_load(1 + int(2 * self._rng.random() * left / (kills - self._kills)))
-            tell(self.summary())
-        if not self._complaints:
-            await self._end(max(1, operations - self._operations))
-        return self.summary([*self._complaints, *map(str, violations(self.history))])
+        trouble: list[str] = []
+        try:
+            await self._run(kills, operations, tell)
+        except (TroubleError, UnexpectedError, OSError, EOFError) as error:
+            trouble.append(f"{type(error).__name__}: {error}")
+        return self.summary([*trouble, *self._clients.complaints, *map(str, violations(self._clients.history))])
 
     def summary(self, found: list[str] | None = None) -> Summary:
         """What it has come to."""
-        unknown = sum(call.answer is Silence.UNKNOWN for call in self.history)
-        refused = sum(call.error is not None for call in self.history) + self._bad
-        operations = self._operations
-        return Summary(self._kills, operations, operations - unknown - refused, refused, unknown, found or [])
+        operations, refused, unknown = self._clients.operations, self._clients.refused, self._clients.unknown
+        return Summary(self._kills, operations, operations - refused - unknown, refused, unknown, found or [])
 
-    async def _kill_at_start(self) -> None:
-        server = await self._start()
-        await asyncio.sleep(self._rng.random() * 0.5)
-        await self._kill(server)
+    async def _run(self, kills: int, operations: int, tell: Callable[[Summary], None]) -> None:
+        while self._kills < kills and not self._clients.complaints:
+            if self._rng.random() < KILLED_AT_START:
+                server = await self._start()
+                await asyncio.sleep(self._rng.random() * 0.5)
+                await server.kill()
+            else:
+                await self._kill_under_load(self._share(operations, kills))
+            self._kills += 1
+            tell(self.summary())
+        await self._end(operations)
 
-    async def _kill_under_load(self, operations: int) -> None:
-        server = await self._start()
-        if port := await self._port(server):
-            done = asyncio.Event()
-            work = asyncio.create_task(self._work(port, operations, done))
-            work.add_done_callback(lambda _: done.set())
-            await done.wait()
-            await asyncio.sleep(self._rng.random() * 0.003)
-            await self._kill(server)
-            with suppress(OSError, EOFError):
-                await work
-            self._settle()
+    def _share(self, operations: int, kills: int) -> int:
+        """By how many operations the next server is to be killed: at random, and in the end there were enough."""
+        left = max(0, operations - self._clients.operations)
+        return self._clients.operations + 1 + int(2 * self._rng.random() * left / (kills - self._kills))
+
+    async def _start(self) -> Server:
+        return await Server.start(self._store, self._directory / "server.log")
+
+    async def _kill_under_load(self, until: int) -> None:
+        server = await (await self._start()).ready()
+        work = await self._work_on(server)
+        await self._done(until, work)
+        await asyncio.sleep(self._rng.random() * 0.003)
+        await server.kill()
+        await work
+        self._clients.settle()
+
+    async def _work_on(self, server: Server) -> "asyncio.Future[list[None]]":
+        """Read everything back, then have the clients work."""
+        connections = [await Connection.to(server.port) for _ in range(NUMBER)]
+        await self._clients.look(connections[0], "the start")
+        return asyncio.gather(*(self._clients.work(each, number) for number, each in enumerate(connections)))
+
+    async def _done(self, until: int, work: "asyncio.Future[list[None]]") -> None:
+        """Wait until there were so many operations, or nobody works any more."""
+        while self._clients.operations < until and not (self._clients.is_over or work.done()):  # noqa: ASYNC110 - a number
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _end(self, operations: int) -> None:
-        """Once more without a kill: what is there in the end, whether it ends well, and whether the file is sound."""
-        server = await self._start()
-        if port := await self._port(server):
-            await self._work(port, operations, asyncio.Event(), kills=False)
-            connection = await Connection.to(port)
-            await self._ask(connection, self._new_call("the end", Listing(None)))
-            connection.close()
-            server.terminate()
-            if code := await server.wait():
-                self._complain(f"after SIGTERM the server ended with {code}")
-            with apsw.Connection(str(self._store)) as file:
-                if (found := file.pragma("integrity_check")) != "ok":
-                    self._complain(f"the file is damaged: {found}")
-
-    async def _work(self, port: int, operations: int, done: asyncio.Event, *, kills: bool = True) -> None:
-        """Read everything back, then have clients work until the server dies; tell when enough is done."""
-        connections = [await Connection.to(port) for _ in range(CONNECTIONS)]
-        await self._ask(connections[0], self._new_call("the start", Listing(None)))
-        until = self._operations + operations
-
-        async def client(number: int) -> None:
-            with suppress(OSError, EOFError):
-                if lost := self._unanswered.pop(number, None):
-                    await self._ask(connections[number], *lost)
-                while kills or not done.is_set():
-                    await self._act(connections[number], number)
-                    if self._operations >= until:
-                        done.set()
-            connections[number].close()
-
-        async with asyncio.TaskGroup() as group:
-            for number in range(CONNECTIONS):
-                group.create_task(client(number))
-
-    async def _act(self, connection: Connection, number: int) -> None:
-        """Do what the client of a connection does next."""
-        client = CLIENTS[number % len(CLIENTS)]
-        if self._rng.random() < BAD_INPUT:
-            await self._ask_badly(connection)
-            return
-        call = self._new_call(f"{client}/{number}", self._load.request(client))
-        try:
-            if isinstance(call.request, Change) and self._rng.random() < KEYED:
-                await self._ask_with_key(connection, number, call, f"{len(self.history):016}")
-            else:
-                await self._ask(connection, call)
-        except UnexpectedError as error:
-            self._complain(f"{call.request} got {error}")
-
-    async def _ask_with_key(self, connection: Connection, number: int, call: Call, key: str) -> None:
-        """Ask what will be asked again if it gets no answer, by the same client, and now and then even if it does."""
-        self._unanswered[number] = call, key
-        await self._ask(connection, call, key)
-        del self._unanswered[number]
-        if self._rng.random() < REPEATED and call.was_applied and (call.made or call.consumed):
-            again = await connection.ask(call.request, key)
-            if again not in (call.answer, Silence.UNKNOWN):
-                self._complain(f"asked again, {call} got {again}")
-
-    async def _ask_badly(self, connection: Connection) -> None:
-        request = self._rng.choice(BAD)
-        status, body = await connection.send(*request)
-        self._bad += 1
-        if not 400 <= status < 500:
-            self._complain(f"{request} got status {status}: {body!r}")
-
-    def _new_call(self, name: str, request: Request) -> Call:
-        self.history.append(Call(name, request, self._now_us()))
-        return self.history[-1]
-
-    async def _ask(self, connection: Connection, call: Call, key: str | None = None) -> None:
-        call.answer = await connection.ask(call.request, key)
-        if call.answer is Silence.UNKNOWN:
-            raise EOFError  # The server has said that it does not know, and is about to end.
-        call.returned = self._now_us()
-        self._load.learn(call)
-
-    def _settle(self) -> None:
-        """The server is dead: what it has not answered, and will not be asked again, can have no effect from now on."""
-        now, asked_again = self._now_us(), [call for call, _ in self._unanswered.values()]
-        for call in reversed(self.history):
-            if call.returned is None and call not in asked_again:
-                call.returned = now
-            if call.request == Listing(None):
-                break
-
-    async def _start(self) -> Process:
-        command = ("-m", "taskstore", "serve", "--port", "0", "--store", str(self._store))
-        with self._log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, stderr=log)
-
-    async def _port(self, server: Process) -> int | None:
-        assert server.stdout
-        said = b""
-        with suppress(TimeoutError):
-            said = await asyncio.wait_for(server.stdout.readline(), START_SECONDS)
-        if (port := port_of(said)) is None:
-            self._complain(f"the server did not start: {said!r} {self._log.read_text()[-1000:]}")
-            await self._kill(server)
-        return port
-
-    async def _kill(self, server: Process) -> None:
-        if server.returncode is not None:
-            self._complain(f"the server ended by itself, with {server.returncode}: {self._log.read_text()[-1000:]}")
-        with suppress(ProcessLookupError):
-            server.kill()
-        await server.wait()
-        self._kills += 1
-
-    @property
-    def _operations(self) -> int:
-        return len(self.history) + self._bad
-
-    def _complain(self, what: str) -> None:
-        self._complaints.append(what)
-
-    def _now_us(self) -> int:
-        return (time.monotonic_ns() - self._started_ns) // 1000
+        """Once more without a kill: whether it ends well, and whether the file is sound."""
+        server = await (await self._start()).ready()
+        work = await self._work_on(server)
+        await self._done(operations, work)
+        self._clients.is_over = True
+        await work
+        connection = await Connection.to(server.port)
+        await self._clients.look(connection, "the end")
+        connection.close()
+        await server.stop()
+        with apsw.Connection(self._store) as file:
+            if (found := file.pragma("integrity_check")) != "ok":
+                raise TroubleError(f"the file is damaged: {found}")
 
 
 def main() -> int:
@@ -266,7 +195,7 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="taskstore-crash-"))
     summary = asyncio.run(Trial(directory, options.seed).run(options.kills, options.operations, _tell))
-    print(f"\r{summary}", *summary.violations[:SHOWN], sep="\n\n" if summary.violations else "")
+    print(summary, *summary.violations[:SHOWN], sep="\n\n")
     if summary.violations:
         print(f"\nthe store and the server's log are in {directory}")
         return 1
@@ -276,7 +205,7 @@ def main() -> int:
 
 def _tell(summary: Summary) -> None:
     if sys.stdout.isatty():
-        print(f"\r{summary}", end="", flush=True)
+        print(f"{summary}", end="\r", flush=True)
     elif summary.kills % 50 == 0:
         print(summary, flush=True)
 
