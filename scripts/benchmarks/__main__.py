@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from benchmarks import growth, report, server, storage
+from benchmarks import client, growth, peers, report, server, storage, worker
 
-SUBJECTS: Final = {module.__name__.rpartition(".")[2]: module for module in (server, storage, growth)}
+SUBJECTS: Final = {module.__name__.rpartition(".")[2]: module for module in (server, client, worker, storage, growth)}
 
 EPILOG: Final = """\
 subjects:
@@ -18,6 +18,7 @@ examples:
   scripts/bench                    everything, some minutes
   scripts/bench server             one subject
   scripts/bench server --runs 1    quick and rough
+  scripts/bench worker --peer beanstalkd
 """
 
 
@@ -35,7 +36,16 @@ def main() -> int:
     parser.add_argument("subject", nargs="*", metavar="SUBJECT", help="what to measure (default: everything)")
     parser.add_argument("--runs", type=int, default=3, help="show medians of this many runs (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        choices=peers.PEERS,
+        metavar="NAME",
+        help=f"compare the worker with this queue; repeatable (default: those installed of {', '.join(peers.PEERS)})",
+    )
     options = parser.parse_args()
+    for name in set(peers.PEERS) - set(options.peer or peers.PEERS):
+        del peers.PEERS[name]
     if unknown := set(options.subject) - set(SUBJECTS):
         parser.error(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
     figures = []

@@ -1,0 +1,126 @@
+"""The client: what it costs over httpx, and what the fast sender saves.
+
+Everything that is compared is measured in turns of a fraction of a second, so that whatever else the machine does falls
+on all of it alike.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from benchmarks import load, servers
+from benchmarks.report import Figure
+from benchmarks.server import fresh
+from taskstore import HTTPClient, TaskInfo
+
+TURN_S: Final = 0.25
+TURNS: Final = 4
+"""Turns of each kind in a run."""
+LEASE: Final = timedelta(minutes=1)
+BATCH: Final = 1_000
+LISTED: Final = 100
+
+
+def measure(runs: int, directory: Path) -> Iterator[Figure]:
+    """All figures of the client."""
+    yield from calls(runs)
+    yield from lists(runs, directory)
+    yield from enqueuing(runs, directory)
+
+
+def calls(runs: int) -> Iterator[Figure]:
+    """The same claim by httpx alone, by the client, and by the client with the fast sender; and adds one by one."""
+    with (
+        servers.constant() as url,
+        httpx.Client() as http,
+        HTTPClient(url) as default,
+        HTTPClient(url, transport="fast") as fast,
+    ):
+        body = {"clientid": 1, "group": load.GROUP, "duration": 60_000_000_000, "depends": []}
+
+        def raw() -> object:
+            return http.post(f"{url}/claim", json=body).raise_for_status().json()
+
+        seconds = in_turns(
+            runs,
+            {
+                "raw": raw,
+                "default": lambda: default.claim(load.GROUP, LEASE),
+                "fast": lambda: fast.claim(load.GROUP, LEASE),
+                "add": lambda: fast.update(adds=[TaskInfo(load.GROUP, load.DATA)]),
+            },
+        )
+    overhead, speed = ratio(seconds["default"], seconds["raw"]), ratio(seconds["raw"], seconds["fast"])
+    yield Figure("claim by the default client", 1e6 * statistics.median(seconds["default"]), "us each",
+                 "raw httpx, same call", overhead, "<= 1.10", overhead <= 1.1)  # fmt: skip
+    yield Figure("claim by the fast sender", 1 / statistics.median(seconds["fast"]), "calls/s",
+                 "raw httpx, same call", speed, ">= 5", speed >= 5)  # fmt: skip
+    value = 1 / statistics.median(seconds["add"])
+    yield Figure("add one by one, fast sender, constant answer", value, "calls/s",
+                 "EntroQ's HTTP client, 1,000 at best", value / 1_000, ">= 3", value >= 3_000)  # fmt: skip
+
+
+def lists(runs: int, directory: Path) -> Iterator[Figure]:
+    """Lists of a hundred tasks, which have to be checked one by one."""
+    with (
+        fresh(directory, tasks=LISTED) as (url, _),
+        httpx.Client() as http,
+        HTTPClient(url) as default,
+        HTTPClient(url, transport="fast") as fast,
+    ):
+
+        def raw() -> object:
+            return http.get(f"{url}/group/{load.GROUP}").raise_for_status().json()
+
+        seconds = in_turns(
+            runs,
+            {"raw": raw, "default": lambda: default.group(load.GROUP), "fast": lambda: fast.group(load.GROUP)},
+        )
+    for sender in ("default", "fast"):
+        name = f"list of {LISTED} by the {sender} sender"
+        value, times = 1e6 * statistics.median(seconds[sender]), ratio(seconds[sender], seconds["raw"])
+        yield Figure(name, value, "us each", "raw httpx and json", times)
+
+
+def enqueuing(runs: int, directory: Path) -> Iterator[Figure]:
+    """What one process gets into a durable store, one by one and by the thousand."""
+    thousand = [TaskInfo(load.GROUP, load.DATA) for _ in range(BATCH)]
+    with fresh(directory) as (url, _), HTTPClient(url) as default, HTTPClient(url, transport="fast") as fast:
+        seconds = in_turns(
+            runs,
+            {
+                "one": lambda: fast.update(adds=thousand[:1]),
+                "fast": lambda: fast.update(adds=thousand),
+                "default": lambda: default.update(adds=thousand),
+            },
+        )
+    yield Figure("add one by one, fast sender, durable", 1 / statistics.median(seconds["one"]), "calls/s")
+    for sender in ("default", "fast"):
+        value = BATCH / statistics.median(seconds[sender])
+        yield Figure(f"add {BATCH:,} in an update, {sender} sender", value, "tasks/s",
+                     target=">= 80,000", met=value >= 80_000)  # fmt: skip
+
+
+def in_turns(runs: int, calls: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    """How many seconds each call takes, turn by turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(runs * TURNS):
+        for name, call in calls.items():
+            times, begun = 0, time.perf_counter()
+            while (took := time.perf_counter() - begun) < TURN_S:
+                call()
+                times += 1
+            seconds[name].append(took / times)
+    return seconds
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """How many times one takes as long as the other, in the median of the turns."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
