@@ -200,7 +200,7 @@ class Coroutines:
                 self._shift.drain()
                 self._news()
             # A server that is about to stop, or that cannot wait, answers at once.
-            is_early = self._shift.desk.is_dry and (time.monotonic() - began_s) * 2e9 < request.wait_ns
+            is_early = self._shift.found_nothing and (time.monotonic() - began_s) * 2e9 < request.wait_ns
             await self._pause(max(pause, EARLY_S if is_early else 0.0))
 
     async def _next(self, event: asyncio.Event, ask: Callable[[int], Request | None]) -> Request | None:

@@ -79,6 +79,8 @@ class Shift:
         """Why the shift had to end, if it had to."""
         self.polls: int = 0
         """How many claims that wait are on their way."""
+        self.found_nothing: bool = False
+        """Whether the last claim that waited has brought nothing."""
         self._until_empty = until_empty
         self._has_answered = False
         self._failures = 0
@@ -201,6 +203,7 @@ class Shift:
     def _claimed(self, request: Request, claimed: Sequence[TaskInfo], now_ns: int) -> None:
         if request.is_poll:
             self.polls -= 1
+            self.found_nothing = not claimed
             rung = [task.id for task in claimed if task.group == self._bell]
             if rung:
                 self._rung = rung

@@ -234,8 +234,7 @@ class Threads:
             if self._shift.is_looking and self._are_groups_empty():
                 self._drain()
             # A server that is about to stop, or that cannot wait, answers at once.
-            waited = time.monotonic() - began_s
-            is_early = self._shift.desk.is_dry and waited * 2e9 < request.wait_ns
+            is_early = self._shift.found_nothing and (time.monotonic() - began_s) * 2e9 < request.wait_ns
             self._over.wait(max(pause_s, EARLY_S if is_early else 0.0))
 
     def _next(self, condition: threading.Condition, ask: Callable[[int], Request | None]) -> Request | None:
