@@ -64,11 +64,11 @@ class Disk(apsw.VFS):
         self.after(event)
         return file
 
-    def xDelete(self, name: str, syncdir: bool) -> None:  # noqa: N802
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         """Delete a file."""
-        event = Event("delete", Path(name).name, is_durable=syncdir)
+        event = Event("delete", Path(filename).name, is_durable=syncdir)
         self.before(event)
-        super().xDelete(name, syncdir)
+        super().xDelete(filename, syncdir)
         self.after(event)
 
 
@@ -95,11 +95,11 @@ class File(apsw.VFSFile):
             raise partly.error from None
         self._disk.after(event)
 
-    def xTruncate(self, size: int) -> None:  # noqa: N802
-        """Cut off what lies behind `size`."""
-        event = Event("truncate", self._file, size)
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        """Cut off what lies behind `newsize`."""
+        event = Event("truncate", self._file, newsize)
         self._disk.before(event)
-        super().xTruncate(size)
+        super().xTruncate(newsize)
         self._disk.after(event)
 
     def xSync(self, flags: int) -> None:  # noqa: N802

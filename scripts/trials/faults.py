@@ -19,7 +19,7 @@ from trials import scratch
 from trials.disk import FaultyDisk
 from trials.history import Silence
 from trials.judge import violations
-from trials.simulation import Simulation, copy_store, look, open_file
+from trials.simulation import Serial, Simulation, copy_store, look
 
 CALLS: Final = 40
 LOG_PAGES: Final = 12
@@ -82,8 +82,8 @@ def _worked(directory: Path, seed: int, fault: Fault, at: int) -> tuple[FaultyDi
 
 
 def _opened(path: Path, clock: SettableClock) -> Storage:
-    storage = open_file(path, clock)
-    storage._writer.set_wal_hook(_fold)  # type: ignore[attr-defined] # noqa: SLF001 - a load too short for the default
+    storage = Serial(path, clock)
+    storage._writer.set_wal_hook(_fold)  # noqa: SLF001 - the load is too short for what is done by default
     return storage
 
 

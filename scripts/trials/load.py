@@ -74,7 +74,7 @@ class Load:
         if isinstance(call.request, Listing) and call.request.group is None and isinstance(call.answer, list):
             self._known.clear()
             self._ids.clear()
-            for task in call.answer:
+            for task in filter(None, call.answer):
                 self._remember(task)
 
     def _remember(self, task: Task) -> None:

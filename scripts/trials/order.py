@@ -91,7 +91,8 @@ class Order:
     def _told(self, nodes: list[int]) -> list[Step]:
         """The circle through `nodes`, with the reasons in place of the instants."""
         calls = [node for node in nodes if node < len(self._spans)]
-        pairs = dict.fromkeys(zip(calls, calls[1:] + calls[:1], strict=True), ("", 0))
+        circle = zip(calls, calls[1:] + calls[:1], strict=True)
+        pairs: dict[tuple[int, int], tuple[str, int]] = dict.fromkeys(circle, ("", 0))
         for before, after, why, id in zip(self._before, self._after, self._why, self._ids, strict=True):
             if why and (before, after) in pairs:
                 pairs[before, after] = why, id

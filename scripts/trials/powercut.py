@@ -25,7 +25,7 @@ from taskstore.server.storage import Storage
 from taskstore.testing import SettableClock
 from trials import scratch
 from trials.disk import Disk, Event
-from trials.simulation import START, Simulation
+from trials.simulation import START, Serial, Simulation
 
 SECTOR: Final = 512
 STORE: Final = "0.db"
@@ -67,12 +67,11 @@ class RecordingDisk(Disk):
             self.events.append(event)
 
 
-class Noted(SqliteStorage):
+class Noted(Serial):
     """A store that notes on its disk when a commit has returned, and how it stood then."""
 
     def __init__(self, path: Path, clock: SettableClock, disk: RecordingDisk, states: list[State]) -> None:
-        super().__init__(str(path), clock=clock)
-        self.waits = "never"  # type: ignore[misc] # it is final, but this is a test
+        super().__init__(path, clock)
         self._writer.wal_autocheckpoint(LOG_PAGES)
         self._disk = disk
         self._states = states

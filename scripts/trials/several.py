@@ -82,7 +82,7 @@ class Stage(Protocol):
 
     store: str
 
-    async def strike(self, servers: list[Server], rng: random.Random) -> None:
+    async def strike(self, servers: list[Server], rng: random.Random, /) -> None:
         """Strike, and see to it that things go on."""
         ...
 

@@ -41,11 +41,12 @@ MOMENTS: Final = ("idle", "begun", "written", "committed")
 Opener: TypeAlias = Callable[[Path, SettableClock], Storage]
 
 
-def open_file(path: Path, clock: SettableClock) -> Storage:
+class Serial(SqliteStorage):
     """A store on a file, whose commits are made in the thread that asks for them."""
-    storage = SqliteStorage(str(path), clock=clock)
-    storage.waits = "never"  # type: ignore[misc] # it is final, but this is a test
-    return storage
+
+    def __init__(self, path: Path, clock: SettableClock) -> None:
+        super().__init__(str(path), clock=clock)
+        self.waits: Literal["never"] = "never"  # type: ignore[misc] # it is final, but this is a test
 
 
 class Simulation:
@@ -57,7 +58,7 @@ class Simulation:
         opener: Opens the store on a file.
     """
 
-    def __init__(self, directory: Path, seed: int, *, opener: Opener = open_file) -> None:
+    def __init__(self, directory: Path, seed: int, *, opener: Opener = Serial) -> None:
         self.history: list[Call] = []
         self.complaints: list[Violation] = []
         """What was wrong with the answer to a request that was repeated."""

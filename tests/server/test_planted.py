@@ -16,7 +16,7 @@ import pytest
 from trials import scratch
 from trials.history import Promise, Violation
 from trials.judge import violations
-from trials.simulation import Simulation, look
+from trials.simulation import Serial, Simulation, look
 
 from taskstore.server import rules, sqlite
 from taskstore.server.engine import Engine
@@ -32,12 +32,11 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, tuple[Plant, Promise]] = {}
 
 
-class FullAtTimes(SqliteStorage):
+class FullAtTimes(Serial):
     """A store on a file, whose disk is full at every seventh commit."""
 
     def __init__(self, path: Path, clock: SettableClock) -> None:
-        super().__init__(str(path), clock=clock)
-        self.waits = "never"  # type: ignore[misc] # so that a seed decides everything
+        super().__init__(path, clock)
         self.commits = count(1)
 
     def commit(self) -> None:
