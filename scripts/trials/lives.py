@@ -68,9 +68,7 @@ class Lives:
         for number, call in enumerate(calls):
             if call.was_applied or number in self.applied:
                 self._consume_named(number)
-        highest = max(self.of, default=0)
-        guesses = {id: numbers for id, numbers in self.namers.items() if id not in self.of and 0 < id <= highest}
-        self._guesses = [number for numbers in guesses.values() for number in numbers]
+        self._guesses = self._unanswered_guesses()
         self._hidden = {
             group: [number for number in numbers if self.meets_a_stranger(number)]
             for group, numbers in self._by_group().items()
@@ -190,6 +188,12 @@ class Lives:
         numbers = sorted(range(len(self._calls)), key=lambda number: self._calls[number].invoked)
         claims = {number: self._calls[number].claim for number in numbers if self._calls[number].is_unknown}
         return {number: claim.limit for number, claim in claims.items() if claim}
+
+    def _unanswered_guesses(self) -> list[int]:
+        """The calls without an answer that name ids which nobody has seen, though they may have been given out."""
+        highest = max(self.of, default=0)
+        unseen = [numbers for id, numbers in self.namers.items() if id not in self.of and 0 < id <= highest]
+        return [number for numbers in unseen for number in numbers]
 
     def _by_group(self) -> dict[str, list[int]]:
         """The claims without an answer that may have leased more than is known."""
