@@ -91,7 +91,11 @@ class _Story:
         """Whether an attempt may have been carried out, so that another one has to be protected by a key."""
         return self._risked_s is not None
 
-    def may_go_on(self, knowledge: Knowledge) -> bool:
+    def is_safe(self, knowledge: Knowledge) -> bool:
+        """Whether another attempt can certainly do no harm."""
+        return not self.needs_key or (self.call.key is not None and knowledge.keeps_keys is True)
+
+    def may_be_safe(self, knowledge: Knowledge) -> bool:
         """Whether another attempt can do no harm, as far as is known."""
         return not self.needs_key or (self.call.key is not None and knowledge.keeps_keys is not False)
 
@@ -176,13 +180,13 @@ def _until_next(story: _Story, failure: TaskStoreError, now_s: float, given: Cir
     latest, pauses = failure, story.attempts
     while True:
         pause_s = None
-        if story.may_go_on(given.knowledge):
+        if story.may_be_safe(given.knowledge):
             pause_s = story.pause_s(given.backoff_s(pauses), latest, now_s)
         if pause_s is None:
             final = story.told(failure, now_s)
             raise final from (failure.__cause__ if final is failure else failure)
         yield Pause(pause_s, latest)
-        if not story.needs_key or given.knowledge.keeps_keys:
+        if story.is_safe(given.knowledge):
             return
         # Nobody knows yet whether this server keeps keys, and if it does not, a repeat would do it twice. So ask.
         probe = given.probe()
@@ -190,7 +194,7 @@ def _until_next(story: _Story, failure: TaskStoreError, now_s: float, given: Cir
         assert tried is not None
         now_s, pauses = tried.ended_s, pauses + 1
         latest = _asked(probe, tried, given.knowledge) or latest
-        if given.knowledge.keeps_keys:
+        if story.is_safe(given.knowledge):
             return
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -60,10 +61,11 @@ from taskstore.model import (
     duration_ns,
 )
 
-try:
+_quick: Any = None
+with suppress(ImportError):  # it is quicker than json, and no more than that
     import msgspec
-except ImportError:  # it is quicker than json, and no more than that
-    msgspec = None  # type: ignore[assignment]
+
+    _quick = msgspec.json
 
 T = TypeVar("T")
 E = TypeVar("E", bound=TaskStoreError)
@@ -394,8 +396,9 @@ def _made(update: StepUpdate) -> int:
 
 def written(value: object) -> bytes:
     """The JSON text of a request's body, in UTF-8."""
-    if msgspec is not None:
-        return msgspec.json.encode(value)
+    if _quick is not None:
+        text: bytes = _quick.encode(value)
+        return text
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -403,9 +406,9 @@ def written(value: object) -> bytes:
 
 
 def _parsed(body: bytes) -> Any:
-    if msgspec is not None:
+    if _quick is not None:
         try:
-            return msgspec.json.decode(body)
+            return _quick.decode(body)
         except (ValueError, RecursionError):
             pass  # json says it in words that people know, or takes what is not strictly JSON
     return json.loads(body.decode())

@@ -40,7 +40,7 @@ from taskstore.exchange import Exchange
 
 fast = pytest.importorskip("taskstore.fast", reason="needs taskstore[fast]", exc_type=ImportError)
 
-SOON = timedelta(milliseconds=150)
+SOON = timedelta(milliseconds=400)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
@@ -178,7 +178,7 @@ class TestAnswers:
     def test_a_wait_counts_on_top(self, colour: Colour) -> None:
         def late(connection: Connection) -> None:
             threading.Event().wait(2 * SOON.total_seconds())
-            connection.send(http(b'{"tasks":[%b],"error":null}' % TASK))
+            connection.send(http(b'{"tasks":[%b],"error":null}' % TASK, more="Connection: close\r\n"))
 
         with peer(once(late)) as server:
             store = colour.client(server.url, timeout=SOON)

@@ -142,7 +142,7 @@ class TestWhatIsRepeated:
     def test_a_call_that_takes_too_long_is_repeated(self, colour: Colour, time: Time) -> None:
         with served(colour, time, ONE, Connection.stall, ONE) as (store, server):
             add(store)
-            assert add(store, timeout=timedelta(milliseconds=150))
+            assert add(store, timeout=timedelta(milliseconds=400))
         assert len(server.requests) == 3
 
     @pytest.mark.parametrize("lost", [close, unavailable(502)])

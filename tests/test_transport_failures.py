@@ -25,7 +25,7 @@ from taskstore import (
     transport,
 )
 
-SOON = timedelta(milliseconds=150)
+SOON = timedelta(milliseconds=400)
 
 
 @pytest.fixture

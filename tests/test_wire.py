@@ -303,6 +303,15 @@ class TestWhatIsRead:
             ADD.result(answer(recased({"tasks": [], "error": REFUSAL})))
         assert (caught.value.deletes, caught.value.bugs) == ((2,), ("why",))
 
+    def test_where_there_is_only_json_it_does_as_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        value = {"é": [1, None, 2**63 - 1, '"\n\0', 1.5, True]}
+        texts = []
+        for quick in (wire._quick, None):
+            monkeypatch.setattr(wire, "_quick", quick)
+            texts.append(wire.written(value))
+            assert wire._parsed(texts[-1]) == value
+        assert texts[0] == texts[1] == '{"é":[1,null,9223372036854775807,"\\"\\n\\u0000",1.5,true]}'.encode()
+
     def test_unknown_fields_are_ignored(self) -> None:
         assert ONE.result(answer({**RAW, "tries": 3, "Colour": "red"})) == TASK
 

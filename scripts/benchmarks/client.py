@@ -23,6 +23,8 @@ TURNS: Final = 4
 """Turns of each kind in a run."""
 LEASE: Final = timedelta(minutes=1)
 BATCH: Final = 1_000
+ENTROQ: Final = 0.64
+"""What EntroQ's HTTP client adds against a constant answer, as a share of raw httpx: 1,000 where that made 1,560."""
 LISTED: Final = 100
 
 
@@ -60,9 +62,9 @@ def calls(runs: int) -> Iterator[Figure]:
                  "raw httpx, same call", overhead, "<= 1.10", overhead <= 1.1)  # fmt: skip
     yield Figure("claim by the fast sender", 1 / statistics.median(seconds["fast"]), "calls/s",
                  "raw httpx, same call", speed, ">= 5", speed >= 5)  # fmt: skip
-    value = 1 / statistics.median(seconds["add"])
-    yield Figure("add one by one, fast sender, constant answer", value, "calls/s",
-                 "EntroQ's HTTP client, 1,000 at best", value / 1_000, ">= 3", value >= 3_000)  # fmt: skip
+    speed = ratio(seconds["raw"], seconds["add"]) / ENTROQ
+    yield Figure("add by the fast sender", 1 / statistics.median(seconds["add"]), "calls/s",
+                 "EntroQ's HTTP client", speed, ">= 3", speed >= 3)  # fmt: skip
 
 
 def lists(runs: int, directory: Path) -> Iterator[Figure]:
