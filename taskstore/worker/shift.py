@@ -315,7 +315,8 @@ class Shift:
 
 
 def _reason(failure: BaseException | None) -> str:
-    return f"{type(failure).__name__}: {failure}".rstrip(": ")
+    # Half a character in it could be neither logged nor stored.
+    return f"{type(failure).__name__}: {failure}".rstrip(": ").encode(errors="replace").decode()
 
 
 def _is_not_taken(error: TaskStoreError) -> bool:
