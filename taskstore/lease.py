@@ -47,6 +47,7 @@ class Store(Protocol):
         retry: Duration,
     ) -> TaskInfo | None:
         """See the client."""
+        ...
 
     def update(
         self,
@@ -59,6 +60,7 @@ class Store(Protocol):
         retry: Duration,
     ) -> list[TaskInfo]:
         """See the client."""
+        ...
 
 
 class AsyncStore(Protocol):
@@ -75,6 +77,7 @@ class AsyncStore(Protocol):
         retry: Duration,
     ) -> TaskInfo | None:
         """See the client."""
+        ...
 
     async def update(
         self,
@@ -87,6 +90,7 @@ class AsyncStore(Protocol):
         retry: Duration,
     ) -> list[TaskInfo]:
         """See the client."""
+        ...
 
 
 class Lease:

@@ -39,7 +39,9 @@ def client(colour: Colour, original: Server) -> HTTPClient:
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any) -> None:
+    def redirect_request(  # noqa: PLR0917 - as the base class has it
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> None:
         return None
 
 

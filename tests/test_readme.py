@@ -12,7 +12,7 @@ def test_the_python_of_the_tour_runs_from_top_to_bottom(server: LiveServer) -> N
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) >= 8
     program = "\n".join(blocks).replace("http://127.0.0.1:8048", server.url)
-    exec(compile(program, str(README), "exec"), {"__name__": "tour"})  # noqa: S102 - it is what readers will do.
+    exec(compile(program, str(README), "exec"), {"__name__": "tour"})
 
 
 def test_every_script_and_file_that_it_names_exists() -> None:

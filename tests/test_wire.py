@@ -52,7 +52,8 @@ RAW_STATS: dict[str, Any] = {
 
 def a_step(*update: Any, **claim: Any) -> wire.Call[Step]:
     claim = {"groups": None, "duration": None, "limit": 1, "wait": 0, "depends": (), **claim}
-    return wire.step(5, (*update, (), (), (), ())[:4], **claim)
+    adds, updates, deletes, depends = (*update, (), (), (), ())[:4]
+    return wire.step(5, (adds, updates, deletes, depends), **claim)
 
 
 STEP = a_step([TASK], groups="map", duration=1)

@@ -208,8 +208,8 @@ class Oracle:
         """A step is an update and then a claim that sees what it has made; where one is refused neither happens."""
         outcome = step_outcome_of(found)
         client = {"clientid": content["clientid"]}
-        update = {**client, **(content.get("update") or {})}
-        claim = {**client, **(content.get("claim") or {})}
+        update = {**(content.get("update") or {}), **client}
+        claim = {**(content.get("claim") or {}), **client}
         # Whether a claim may depend on what its own step's update consumes the contract leaves open.
         consumed = {*(change["id"] for change in _list(update, "updates")), *_list(update, "deletes")}
         depends = [*_list(update, "depends"), *(id for id in _list(claim, "depends") if id not in consumed)]

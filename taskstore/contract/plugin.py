@@ -44,8 +44,8 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     settings = Settings(
         url,
         token=os.environ.get("TASKSTORE_TOKEN") or None,
-        level=config.getoption("--taskstore-level"),
-        dialect=config.getoption("--taskstore-dialect"),
+        level=str(config.getoption("--taskstore-level")),
+        dialect=str(config.getoption("--taskstore-dialect")),
         seed=config.getoption("--taskstore-seed"),
     )
     try:

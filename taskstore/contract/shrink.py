@@ -158,7 +158,8 @@ def _with_less(exchange: Step) -> Iterator[Exchange]:
         if elements == [] or (field in content and elements is None):
             smaller = {name: value for name, value in content.items() if name != field}
             yield exchange._replace(request=with_content(exchange.request, smaller))
-        for position in range(len(elements) if isinstance(elements, list) else 0):
+        elements = elements if isinstance(elements, list) else []
+        for position in range(len(elements)):
             rest = [*elements[:position], *elements[position + 1 :]]
             made = {"adds": position, "updates": len(content.get("adds") or ()) + position}.get(field)
             yield exchange._replace(

@@ -223,17 +223,17 @@ class Store:
             Broken: there was none.
         """
         sent = local_now()
-        answer = None
+        answer: Answer | None = None
         try:
-            answer = self.connections.send(request)
+            answer = given = self.connections.send(request)
             if request.method == "POST":
-                self.ledger.note(answer)
+                self.ledger.note(given)
         except NoAnswer as error:
             raise Broken(str(error)) from error
         finally:
             with self._lock:
                 self.steps.append(Exchange(request, answer, sent, local_now(), self._beside))
-        return answer
+        return given
 
     def at_once(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """The results of calls that are all under way together."""

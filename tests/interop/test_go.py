@@ -1,8 +1,9 @@
 """The originals in Go: the published client on our server, and our client on the published server.
 
-The program in go/ is built here, and so is the published server, `service/taskserver`. Their module comes from the module
-proxy, or from a checkout of it that TASKSTORE_GO_ORIGINAL names; where it cannot be had, what needs it is skipped, and
-says so. The program is also built with the stand-in for the published client, which is held to the recorded requests:
+The program in go/ is built here, and so is the published server, `service/taskserver`. Their module comes from the
+module proxy, or from a checkout of it that TASKSTORE_GO_ORIGINAL names; where it cannot be had, what needs it is
+skipped, and says so. The program is also built with the stand-in for the published client, which is held to the recorded
+requests:
 so Go itself reads our answers wherever there is a Go.
 """
 
@@ -174,7 +175,7 @@ def recorder(url: str) -> Iterator[tuple[str, list[Request]]]:
         def do_POST(self) -> None:
             self.do_GET()
 
-        def log_message(self, *message: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:

@@ -1,5 +1,7 @@
 """Rules of ownership: who may touch a task when. Some wait for a short lease to run out, by the server's clock."""
 
+from typing import Any
+
 from taskstore.contract.dialect import Task
 from taskstore.contract.rule import rule
 from taskstore.contract.store import HOUR, Store
@@ -12,7 +14,8 @@ def nobody_touches_a_task_under_lease(store: Store) -> None:
     store.make(adds=[store.add(group)], client=store.other)
     [delayed] = store.make(adds=[store.add(None, "", -HOUR)], client=store.other)
     for task in (store.take(group, client=store.other), delayed):
-        for change in ({"updates": [{"id": task.id, "data": "stolen"}]}, {"deletes": [task.id]}):
+        changes: list[dict[str, Any]] = [{"updates": [{"id": task.id, "data": "stolen"}]}, {"deletes": [task.id]}]
+        for change in changes:
             error = store.refused(**change)
             store.expect(error.owned == [task.id], f"owned is {error.owned} instead of [{task.id}]")
         store.expect(store.exist(task.id) == [True], f"task {task.id} is gone, and nobody was allowed to touch it")

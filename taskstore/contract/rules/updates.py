@@ -159,7 +159,8 @@ def contradictions_are_bugs(store: Store) -> None:
     tasks = store.make(adds=[store.add(), store.add()])
     first, second = (task.id for task in tasks)
     twice = [{"id": first, "data": "a"}, {"id": first, "data": "b"}]
-    for lists in ({"updates": twice}, {"updates": [{"id": first}], "deletes": [first]}):
+    contradictions: list[dict[str, Any]] = [{"updates": twice}, {"updates": [{"id": first}], "deletes": [first]}]
+    for lists in contradictions:
         error = store.refused(adds=[store.add()], **lists)
         store.expect(bool(error.bugs), "bugs is empty, and the update contradicts itself")
         texts = all(isinstance(bug, str) for bug in error.bugs)
