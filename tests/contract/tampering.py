@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
@@ -51,7 +51,8 @@ class Call:
     app: App
     scope: MutableMapping[str, Any]
     body: bytes
-    notes: dict[str, Any] = field(default_factory=dict)
+    receive: Receive
+    """Tells, once the body has been read, that the client is gone."""
 
     @property
     def method(self) -> str:
@@ -95,14 +96,14 @@ class Call:
 
     async def forward(self) -> Reply:
         """What the sound server answers to it."""
-        return await sound(self.app, {**self.scope, "headers": self._headers()}, self.body)
+        return await sound(self.app, {**self.scope, "headers": self._headers()}, self.body, self.receive)
 
     async def ask(self, method: str, path: str, content: object = None) -> Reply:
         """What the sound server answers to something else."""
         scope = {**self.scope, "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
         place, _, query = path.partition("?")
         scope.update(raw_path=place.encode(), query_string=query.encode(), headers=[])
-        return await sound(self.app, scope, b"" if content is None else json.dumps(content).encode())
+        return await sound(self.app, scope, b"" if content is None else json.dumps(content).encode(), self.receive)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         kept = [(name, value) for name, value in self.scope["headers"] if name != b"content-length"]
@@ -113,12 +114,13 @@ Before: TypeAlias = Callable[[Call], "Reply | Awaitable[Reply | None] | None"]
 After: TypeAlias = Callable[[Call, Reply], "Awaitable[None] | None"]
 
 
-async def sound(app: App, scope: MutableMapping[str, Any], body: bytes) -> Reply:
+async def sound(app: App, scope: MutableMapping[str, Any], body: bytes, then: Receive) -> Reply:
     """The answer of the sound server."""
     reply = Reply(0, [], b"")
+    messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        return messages.pop() if messages else await then()
 
     async def send(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -139,7 +141,7 @@ class Tampered:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        call = Call(self.app, dict(scope), await _whole(receive))
+        call = Call(self.app, dict(scope), await _whole(receive), receive)
         found = self.before(call) if self.before else None
         reply = await found if isinstance(found, Awaitable) else found
         if reply is None:
