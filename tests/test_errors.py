@@ -9,6 +9,7 @@ import taskstore
 from taskstore import (
     AnswerError,
     HTTPError,
+    LeaseLostError,
     NotSentError,
     OutcomeUnknownError,
     StoreError,
@@ -23,6 +24,7 @@ EACH = [
     UsageError("what happened"),
     NotSentError("what happened"),
     REFUSED,
+    LeaseLostError(17, "its lease ran out"),
     HTTPError(404, request="GET http://127.0.0.1/x", detail="no such address"),
     HTTPError(503),
     OutcomeUnknownError("what happened"),
