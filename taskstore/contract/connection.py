@@ -149,6 +149,20 @@ class Connections:
                 self._idle.append(connection)
         return answer
 
+    def abandon(self, request: Request, after_s: float) -> None:
+        """Send `request` over a connection of its own, and close that after so many seconds without reading.
+
+        Raises:
+            NoAnswer: it could not be sent.
+        """
+        with self._new() as connection:
+            self.requests += 1
+            try:
+                connection.sendall(self.target.written(request))
+            except OSError as error:
+                raise NoAnswer(f"cannot send: {error}") from None
+            time.sleep(after_s)
+
     def _reusable(self) -> socket.socket | None:
         """An idle connection that the server has not closed; a closed one can be read from."""
         while True:

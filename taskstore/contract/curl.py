@@ -47,6 +47,8 @@ def script(url: str, common: str, steps: Sequence[Step], message: str) -> str:
             body.append(f"sleep {step.seconds:.2f}")
             continue
         command = _command(step.request, common, origins)
+        if step.hung_up:
+            command += f" --max-time {step.received - step.sent:.2f}"
         is_used = step.request.method == "POST" and _is_used(step, steps[number:])
         if is_used:
             origins.update((id, (number, position)) for position, id in enumerate(ids_in(step.answer), 1))
@@ -121,7 +123,7 @@ def _quoted(text: str) -> str:
 
 def _answered(exchange: Exchange) -> str:
     if exchange.answer is None:
-        return "no answer"
+        return "hung up" if exchange.hung_up else "no answer"
     text = shown(exchange.answer.text.replace("\n", " "))
     return f"{exchange.answer.status} {text[:ANSWER]}{' ...' if len(text) > ANSWER else ''}"
 

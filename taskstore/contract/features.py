@@ -5,10 +5,12 @@ two are told apart. What is not offered is reported as absent and asked for no m
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 from taskstore.contract.connection import Request
+from taskstore.contract.rule import Broken
 from taskstore.contract.store import Store
 
 
@@ -65,8 +67,13 @@ FEATURES: Final[Mapping[str, Feature]] = {
 
 
 def offered(store: Store) -> frozenset[str]:
-    """The features that a server has."""
-    return frozenset(name for name, feature in FEATURES.items() if feature.is_offered(store))
+    """The features that a server has. What makes no sense of an answer is for a rule to say."""
+    found = set[str]()
+    for name, feature in FEATURES.items():
+        with suppress(Broken):
+            if feature.is_offered(store):
+                found.add(name)
+    return frozenset(found)
 
 
 def restricted(contract: Mapping[str, Any], features: frozenset[str]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _step(step: Step, *, is_last: bool) -> Iterator[str]:
         yield f"<pre>{_body(request.body)}</pre>"
     last = " last" if is_last else ""
     if answer is None:
-        yield f'<pre class="answer{last}">no answer</pre></li>'
+        yield f'<pre class="answer{last}">{"hung up" if step.hung_up else "no answer"}</pre></li>'
     else:
         yield f'<pre class="answer{last}">{answer.status} {_text(answer.media)}\n{_body(answer.body)}</pre></li>'
 

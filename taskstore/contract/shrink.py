@@ -126,7 +126,7 @@ class Shrinker:
                 sleep(step.seconds)
                 done.append(step)
                 continue
-            if step.beside:
+            if step.beside or step.hung_up:
                 return None
             try:
                 exchange = self._exchange(step, renaming)

@@ -7,9 +7,9 @@ machine's monotonic one, and the server's only where an answer shows it.
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from random import Random
 from threading import Lock
@@ -42,6 +42,8 @@ class Exchange(NamedTuple):
     received: float
     beside: int = 0
     """Requests that were under way together have the same number, and it is not 0."""
+    hung_up: bool = False
+    """Whether the kit did not wait for the answer."""
 
 
 class Pause(NamedTuple):
@@ -234,6 +236,35 @@ class Store:
             with self._lock:
                 self.steps.append(Exchange(request, answer, sent, local_now(), self._beside))
         return given
+
+    def hang_up(self, request: Request, after_s: float) -> None:
+        """Send a request and break the connection before there is an answer."""
+        sent = local_now()
+        try:
+            self.connections.abandon(request, after_s)
+        except NoAnswer as error:
+            raise Broken(str(error)) from error
+        finally:
+            self.steps.append(Exchange(request, None, sent, local_now(), hung_up=True))
+
+    @contextmanager
+    def soon(self, call: Callable[[], object]) -> Iterator[Callable[[], float | None]]:
+        """Half a lease after the body has begun have `call` happen beside it; what it raises is raised in the end.
+
+        Yields:
+            Tells how many seconds after the beginning it had happened; None if it has not yet.
+        """
+        start, happened = local_now(), list[float]()
+
+        def happen() -> None:
+            sleep(self.lease_ns / SECOND / 2)
+            call()
+            happened.append(local_now() - start)
+
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(happen)
+            yield lambda: happened[0] if happened else None
+            future.result()
 
     def at_once(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """The results of calls that are all under way together."""

@@ -23,17 +23,19 @@ class Fault(NamedTuple):
     rules: tuple[str, ...]
     tick_ns: int
     """How coarse the server's clock is."""
+    level: str
+    """The level at which it shows."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*caught_by: str, tick_ns: int = 1) -> Callable[[Plant], Plant]:
+def fault(*caught_by: str, tick_ns: int = 1, level: str = "core") -> Callable[[Plant], Plant]:
     """Enter a fault into the catalogue."""
 
     def enter(plant: Plant) -> Plant:
         name = plant.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, plant, caught_by, tick_ns)
+        FAULTS[name] = Fault(name, plant, caught_by, tick_ns, level)
         return plant
 
     return enter
