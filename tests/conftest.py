@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import json
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -175,3 +176,24 @@ def in_a_fork(function: Callable[[], T]) -> T:
     if not succeeded:
         raise result
     return cast(T, result)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After the tests of the kit, which broken server was caught by which rule."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    rows = [json.loads(str(value)) for report in reports for name, value in report.user_properties if name == "fault"]
+    if not rows:
+        return
+    if terminalreporter.verbosity < 1 and not any("contract" in argument for argument in config.args):
+        terminalreporter.write_line(f"{len(rows)} broken servers; pytest tests/contract shows which rule caught which")
+        return
+    columns = list(dict.fromkeys(rule for row in rows for rule in row["meant"]))
+    terminalreporter.section("broken servers against the rules that are meant to catch them")
+    for row in rows:
+        marks = "".join("#" if rule in row["meant"] else "+" if rule in row["broken"] else "." for rule in columns)
+        missed = [rule for rule in row["meant"] if rule not in row["broken"]]
+        terminalreporter.write_line(f"{row['name']:<48} {marks}{f' MISSED by {missed}' if missed else ''}")
+    terminalreporter.write_line("# the rule that is meant to, + another rule that caught it too; the columns are:")
+    for first in range(0, len(columns), 3):
+        names = [f"{number + 1:>3} {columns[number]:<44}" for number in range(first, min(first + 3, len(columns)))]
+        terminalreporter.write_line("".join(names).rstrip())
