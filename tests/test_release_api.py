@@ -87,7 +87,7 @@ SOURCES = {
 }
 
 
-def surface(root: Path, *changes: tuple[str, str, str]) -> dict[str, str]:
+def write(root: Path, *changes: tuple[str, str, str]) -> Path:
     package = root / "taskstore"
     package.mkdir(parents=True)
     for name, text in SOURCES.items():
@@ -96,6 +96,11 @@ def surface(root: Path, *changes: tuple[str, str, str]) -> dict[str, str]:
                 assert old in text
                 text = text.replace(old, new)  # noqa: PLW2901 - one change after the other
         (package / name).write_text(dedent(text))
+    return package
+
+
+def surface(root: Path, *changes: tuple[str, str, str]) -> dict[str, str]:
+    write(root, *changes)
     return api.stubs(root)
 
 
@@ -190,8 +195,7 @@ def test_a_base_class_that_was_exchanged_is_found(tmp_path: Path) -> None:
 def test_a_class_may_move_to_another_room(tmp_path: Path) -> None:
     moved = ("__init__.py", "from taskstore.client import Client", "from taskstore.home import Client")
     old = surface(tmp_path / "old")
-    new = tmp_path / "new" / "taskstore"
-    surface(tmp_path / "new", moved)
+    new = write(tmp_path / "new", moved)
     (new / "client.py").rename(new / "home.py")
     assert api.breaks(old, api.stubs(tmp_path / "new")) == []
 

@@ -260,6 +260,7 @@ BOTH: dict[str, Edit] = {
     "Order.count: default was 1, is 2": put("Order properties count", default=2),
     "Order.count: type was integer, is string": put("Order properties count", type="string"),
     "Thing.id: type was integer, is string": put("Thing properties id", type="string"),
+    "Order.thing: was removed from the request": both(drop("Order properties", "thing"), need("Order")),
     "Order: then was changed, and what that allows and forbids cannot be told": put("Order", then={}),
 }
 

@@ -199,7 +199,8 @@ def _tell(tree: Tree) -> int:
     for part in PARTS:
         wrong, word = check(tree, part)
         if tree.released_version is not None and not tree.stale():
-            print(*tree.findings(part), sep="\n")
+            for finding in tree.findings(part):
+                print(finding)
         print(*wrong[-1:], f"{part}: {'FAILED' if wrong else word}", sep="\n")
         failed |= bool(wrong)
     return failed

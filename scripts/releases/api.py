@@ -208,7 +208,8 @@ def additions(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """What there is now and was not there before."""
     before = {path for name, text in old.items() for path in _paths(_parsed(name, text))}
     after = [path for name, text in new.items() for path in _paths(_parsed(name, text))]
-    return sorted(f"{path}: was added" for path in after if path not in before)
+    added = {path for path in after if path not in before}
+    return sorted(f"{path}: was added" for path in added if path.partition("(")[0] not in added or "(" not in path)
 
 
 def _parsed(name: str, text: str) -> griffe.Module:

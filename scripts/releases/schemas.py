@@ -76,8 +76,8 @@ class Schemas:
         new, new_null = _unwrapped(_schema(new))
         name = old.get("$ref")
         if old_null or new_null or name is None or name != new.get("$ref"):
-            before = old_null or _takes_null(resolved(self.old, old))
-            after = new_null or _takes_null(resolved(self.new, new))
+            before = old_null or _takes_null(self.old, old)
+            after = new_null or _takes_null(self.new, new)
             if before is not after:
                 what = "null is allowed now" if after else "null is no longer allowed"
                 yield moved(side, where, what, narrows=before, widens=after)
@@ -93,6 +93,10 @@ class Schemas:
             yield from self.differences(old, new, side, reference.rpartition("/")[2])
 
     def _keywords(self, old: Schema, new: Schema, side: Side, where: str) -> Iterator[Difference]:
+        keywords = sorted((old.keys() | new.keys()) - SAYS_NOTHING - {"type"})
+        for keyword in keywords:
+            if keyword not in KEYWORDS and keyword not in LOWER | UPPER | {"$never"} and not keyword.startswith("x-"):
+                yield from self._unclear(keyword, old, new, where)
         if "$never" in old or "$never" in new:
             narrows = "$never" in new
             what = "nothing is allowed any more" if narrows else "something is allowed now"
@@ -100,14 +104,11 @@ class Schemas:
                 yield moved(side, where, what, narrows=narrows, widens=not narrows)
             return
         yield from _types(old, new, side, where)
-        keywords = sorted((old.keys() | new.keys()) - SAYS_NOTHING - {"type"})
         for compare in dict.fromkeys(KEYWORDS[keyword] for keyword in keywords if keyword in KEYWORDS):
             yield from compare(self, old, new, side, where)
         for keyword in keywords:
             if keyword in LOWER | UPPER:
                 yield from _bound(keyword, old, new, side, where)
-            elif keyword not in KEYWORDS and not keyword.startswith("x-"):
-                yield from self._unclear(keyword, old, new, where)
 
     def _unclear(self, keyword: str, old: Schema, new: Schema, where: str) -> Iterator[Difference]:
         """For a keyword that is not understood here: whether it says something else, what it refers to included."""
@@ -127,7 +128,7 @@ class Schemas:
         for name in sorted(before.keys() | after.keys()):
             field = f"{where}.{name}"
             if name not in after:
-                yield from self._field_removed(before[name], new, side, field)
+                yield from self._field_removed(before[name], new, name in old.get("required", ()), side, field)
             elif name not in before:
                 yield from self._field_added(after[name], old, name in new.get("required", ()), side, field)
             else:
@@ -137,12 +138,12 @@ class Schemas:
                     what = "is required now" if is_ else "is no longer required"
                     yield moved(side, field, what, narrows=is_, widens=was)
 
-    def _field_removed(self, field: Any, new: Schema, side: Side, where: str) -> Iterator[Difference]:
+    def _field_removed(self, field: Any, new: Schema, required: bool, side: Side, where: str) -> Iterator[Difference]:
         others = new.get("additionalProperties", True)
         if isinstance(others, dict) and others:  # a map: what was a field of its own is one like all others now
             yield from self.differences(field, others, side, where)
-        else:  # an old server goes on sending it, which only hurts where nothing else is allowed
-            servers = side is Side.ANSWER and others is False
+        else:  # an old server goes on asking for it, or sending it, which hurts where nothing else is allowed
+            servers = required if side is Side.REQUEST else others is False
             yield Difference(where, f"was removed from the {side.value}", clients=True, servers=servers)
 
     def _field_added(self, field: Any, old: Schema, required: bool, side: Side, where: str) -> Iterator[Difference]:
@@ -298,9 +299,21 @@ def _type_set(schema: Schema) -> frozenset[str]:
     return frozenset([named] if isinstance(named, str) else named)
 
 
-def _takes_null(schema: Schema) -> bool:
+def _takes_null(document: Document, node: Any, within: tuple[str, ...] = ()) -> bool:
+    """Whether null is valid, as far as types, values and combinations of schemas tell."""
+    schema = _schema(node)
+    reference = schema.get("$ref")
+    if reference in within:
+        return False  # nothing but itself again
+    within = (*within, reference) if reference else within
+    schema = resolved(document, schema)
     allowed = _allowed(schema)
-    return "$never" not in schema and "null" in _type_set(schema) and (allowed is None or "null" in allowed)
+    if "$never" in schema or "null" not in _type_set(schema) or (allowed is not None and "null" not in allowed):
+        return False
+    unions = [schema[keyword] for keyword in UNIONS if keyword in schema]
+    return all(any(_takes_null(document, each, within) for each in union) for union in unions) and all(
+        _takes_null(document, each, within) for each in schema.get("allOf", [])
+    )
 
 
 def _allowed(schema: Schema) -> set[str] | None:
