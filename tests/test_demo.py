@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import unicodedata
 import urllib.error
 import urllib.request
@@ -20,12 +22,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore import HTTPClient, StoreError, TaskInfo, TaskResponseError, TaskStoreError, UsageError
+from taskstore import Done, HTTPClient, StoreError, TaskInfo, TaskResponseError, TaskStoreError, UsageError
 from taskstore.demo import Settings, run, show, timeline, words
 from taskstore.demo.coordinator import Coordinator
 from taskstore.demo.groups import Entry, Groups, Held, Order, Story
 from taskstore.demo.processes import Crew
-from taskstore.demo.worker import Worker
+from taskstore.demo.worker import Hand
 from taskstore.testing import LiveServer
 
 SECOND = 10**9
@@ -236,14 +238,14 @@ def test_without_a_terminal_there_are_few_plain_lines(capsys: pytest.CaptureFixt
 
 
 @contextmanager
-def crew_of(server: LiveServer, number: int) -> Iterator[list[Worker]]:
+def crew_of(server: LiveServer, number: int) -> Iterator[list[Hand]]:
     """Workers 1, 2, ... of one run, with leases of a second, in this process."""
-    workers = []
+    hands = []
     for each in range(1, number + 1):
         order = Order(server.url, "run", each, SECOND, 1, os.getppid())
-        workers.append(Worker(HTTPClient(server.url, client_id=1000 + each), Groups("run"), order))
-    yield workers
-    for one in workers:
+        hands.append(Hand(HTTPClient(server.url, client_id=1000 + each), Groups("run"), order, page=2))
+    yield hands
+    for one in hands:
         one.client.close()
 
 
@@ -252,10 +254,14 @@ def log_of(client: HTTPClient, groups: Groups) -> list[tuple[str, int, int]]:
     return [(entry.kind, entry.worker, entry.id) for entry in entries]
 
 
-def claimed(worker: Worker, group: str) -> TaskInfo:
-    task = worker.client.claim(group, SECOND)
+def claimed(hand: Hand, group: str) -> TaskInfo:
+    task = hand.client.claim(group, SECOND)
     assert task
     return task
+
+
+def settle(hand: Hand, task: TaskInfo, outcome: Done) -> None:
+    hand.client.update(adds=outcome.adds, deletes=[task, *outcome.deletes])
 
 
 def test_who_comes_too_late_with_a_map_task_adds_nothing(server: LiveServer, tmp_path: Path) -> None:
@@ -265,52 +271,63 @@ def test_who_comes_too_late_with_a_map_task_adds_nothing(server: LiveServer, tmp
         first = claimed(late, "run/map")
         server.clock.advance(SECOND)
         second = claimed(other, "run/map")
-        late._do(first, [])
+        with pytest.raises(TaskResponseError):
+            settle(late, first, late.map(first))
         assert late.client.group("run/shard/0") == []
-        other._do(second, [])
-        late._do(first, [])
+        settle(other, second, other.map(second))
+        with pytest.raises(TaskResponseError):
+            settle(late, first, late.map(first))
         assert [json.loads(task.data) for task in late.client.group("run/shard/0")] == [{"one": 2, "two": 1}]
-        assert log_of(late.client, late.groups) == [("lost", 1, first.id), ("map", 2, second.id), ("lost", 1, first.id)]
+        assert log_of(late.client, late.groups) == [("map", 2, second.id)]
+        late.lost(first)
+        assert log_of(late.client, late.groups)[-1] == ("lost", 1, first.id)
 
 
 def test_who_has_lost_its_token_sums_up_nothing(server: LiveServer) -> None:
     with crew_of(server, 2) as (late, other):
-        late.page = other.page = 2
         counts = [TaskInfo("run/shard/0", json.dumps({"one": 1})) for _ in range(5)]
-        late.client.update(adds=[TaskInfo("run/reduce", "0"), *counts])
+        run, *_ = late.client.update(adds=[TaskInfo("run/run"), TaskInfo("run/reduce", "0"), *counts])
         first = claimed(late, "run/reduce")
+        outcome = late.reduce(first)
         server.clock.advance(SECOND)
-        second = claimed(other, "run/reduce")
-        late._do(first, [])
-        assert late.client.group("run/result/0") == []
-        assert late.page == 1  # It was too slow, and so takes less at a time.
-        other._do(second, [])
-        assert late.client.groups() == ["run/log", "run/result/0"]
-        results = [json.loads(task.data) for task in late.client.group("run/result/0")]
-        assert results == [{"one": 2}, {"one": 2}, {"one": 1}]
-        assert log_of(late.client, late.groups) == [("lost", 1, first.id), ("reduce", 2, second.id)]
-
-
-def test_no_one_reduces_while_a_map_task_is_claimed(server: LiveServer) -> None:
-    with crew_of(server, 2) as (one, other):
-        run, *_ = one.client.update(adds=[TaskInfo("run/run"), TaskInfo("run/map", "x"), TaskInfo("run/reduce", "0")])
-        held = one._claim(run)
-        assert held
-        assert held.group == "run/map"
-        assert other._claim(run) is None
-        one.client.update(deletes=[held])
-        token = other._claim(run)
-        assert token
-        assert token.group == "run/reduce"
-        one.client.update(deletes=[run])
+        other._work_on("run/reduce", other.reduce, run)
         with pytest.raises(TaskResponseError):
-            one._claim(run)
+            settle(late, first, outcome)
+        assert late.client.groups() == ["run/log", "run/result/0", "run/run"]
+        results = [json.loads(task.data) for task in late.client.group("run/result/0")]
+        assert sorted(result["one"] for result in results) == [1, 2, 2]
+        assert [entry[:2] for entry in log_of(late.client, late.groups)] == [("reduce", 2)]
+
+
+def test_no_one_reduces_while_a_map_task_is_claimed(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one two one")
+    with crew_of(server, 2) as (one, other):
+        one.client.update(adds=[TaskInfo("run/run"), TaskInfo("run/map", f"{tmp_path}/a:0:11")])
+        one.client.update(adds=[TaskInfo("run/reduce", "0")])
+        held = claimed(other, "run/map")
+        working = threading.Thread(target=one.work)
+        working.start()
+        time.sleep(0.5)
+        assert [token.attempts for token in one.client.group("run/reduce")] == [0]
+        settle(other, held, other.map(held))
+        working.join(30)
+        assert [json.loads(task.data) for task in one.client.group("run/result/0")] == [{"one": 2, "two": 1}]
+
+
+def test_the_end_of_the_run_ends_the_workers(server: LiveServer) -> None:
+    with crew_of(server, 1) as [hand]:
+        [run, *_] = hand.client.update(
+            adds=[TaskInfo("run/run"), TaskInfo("run/map", "x"), TaskInfo("run/reduce", "0")]
+        )
+        hand.client.update(deletes=[run])
+        hand._work_on("run/map", hand.map, run)
+        assert hand.client.groups() == ["run/map", "run/reduce"]
 
 
 class SlowToKill(Crew):
     """Kills the first of its workers so slowly that the lease runs out and another worker claims the task."""
 
-    def __init__(self, server: LiveServer, other: Worker) -> None:
+    def __init__(self, server: LiveServer, other: Hand) -> None:
         super().__init__({}, Path(), None)
         self.server, self.other = server, other
         self.killed: list[int] = []

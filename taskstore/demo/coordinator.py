@@ -185,6 +185,9 @@ class Coordinator:
             return
         self._crew.kill(victim)
         self._explained.add(victim)
+        last = self._holder_of(self._doomed.data)
+        if last and last.owner_id == held.owner_id:
+            held = last  # It had renewed its lease just before it died.
         entry = Entry.about("kill", victim, held, self._settings.lease_ns).task(self._groups)
         # A claim would have given the task another id. So this update proves that the victim died as its owner. It is
         # refused if the lease ran out before; then the next one who claims the task is the one to kill.
