@@ -19,7 +19,7 @@ Why the counts are exact, whoever dies when:
 - The map tasks all stand before the run begins, and none is added later. So once the group is seen empty, claimed
   tasks included, all counts stand in the shards.
 - A shard's counts and their sum change places in one update that also ends the shard's token, or replaces it by a new
-  one while counts are left. A claim gives the token a new id, so a reducer that has lost it can sum up nothing any more.
+  one while counts are left. A claim gives the token a new id, so a reducer that has lost it can sum up nothing more.
 
 The one clock is the store's. A claim's instant is the end of its lease less its length; the instant of everything
 else is the available time of its entry in the log.

@@ -18,7 +18,7 @@ from taskstore.demo import words
 from taskstore.demo.groups import IDLE_S, TOKEN, Entry, Groups, Kind, Order
 from taskstore.errors import TaskStoreError
 from taskstore.model import TaskInfo
-from taskstore.worker import Done, Observer, Worker
+from taskstore.worker import Done, Observer, Outcome, Worker
 
 PAGE: Final = 1000
 """How many tasks a reducer sums up in one update; an update takes 10,000 items."""
@@ -79,10 +79,9 @@ class Hand(Observer):
         """Tell the coordinator that this worker was too late."""
         self.client.update(adds=[self._entry("lost", task)])
 
-    def finished(self, *what: object) -> None:
+    def finished(self, task: TaskInfo, outcome: Outcome, took_ns: int, error: BaseException | None) -> None:  # noqa: ARG002
         """End this process if a handler has failed, for that would happen again, and to others too."""
-        error = what[-1]
-        if isinstance(error, Exception):
+        if error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
 

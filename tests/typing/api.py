@@ -1,5 +1,6 @@
 """The public names as a user's type checker sees them. Never run: mypy and pyright read it."""
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
@@ -11,17 +12,26 @@ from taskstore import (
     ID,
     AnswerError,
     AsyncHTTPClient,
+    AsyncLease,
+    AsyncWorker,
+    Done,
     Duration,
     HTTPClient,
     HTTPError,
     Instant,
+    Lease,
+    Move,
     NotSentError,
+    Outcome,
     OutcomeUnknownError,
+    Progress,
+    Retry,
     StoreError,
     TaskInfo,
     TaskResponseError,
     TaskStoreError,
     UsageError,
+    Worker,
 )
 
 assert_type(ID(), int)
@@ -107,6 +117,40 @@ def errors(error: TaskStoreError) -> None:
             assert_type(error.applied, bool | None)
 
 
+def leases(store: HTTPClient) -> None:
+    with store.lease(["map", "reduce"], timedelta(seconds=30), wait=timedelta(minutes=1)) as held:
+        assert_type(held, Lease | None)
+        if held is not None:
+            assert_type(held.task, TaskInfo)
+            assert_type(held.commit(adds=[TaskInfo("next")], deletes=[17]), list[TaskInfo])
+
+
+async def async_leases(store: AsyncHTTPClient) -> None:
+    async with store.lease("map", timedelta(seconds=30)) as held:
+        assert_type(held, AsyncLease | None)
+        if held is not None:
+            assert_type(await held.commit(), list[TaskInfo])
+
+
+def resize(task: TaskInfo) -> Done | Retry | None:
+    return Retry(timedelta(seconds=1)) if task.data else Done([TaskInfo("next")], deletes=[task, 17])
+
+
+async def resize_async(task: TaskInfo) -> Outcome:
+    return Move("elsewhere", task.data)
+
+
+def workers(store: HTTPClient) -> None:
+    worker = Worker(store, ["a", "b"], resize, concurrency=4, lease=timedelta(seconds=30), progress=print)
+    assert_type(worker.run(until_empty=True), Progress)
+    assert_type(worker.progress.done, int)
+    Worker(functools.partial(HTTPClient, "http://127.0.0.1:8048"), "a", resize, processes=2).stop()
+
+
+async def async_workers(store: AsyncHTTPClient) -> None:
+    assert_type(await AsyncWorker(store, "a", resize_async, concurrency=100).run(), Progress)
+
+
 def mistakes(store: HTTPClient, other: AsyncHTTPClient) -> None:
     """Each ignore is needed, or the checkers complain: so what is wrong is found by them."""
     store.claim("map", 30.0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
@@ -115,5 +159,6 @@ def mistakes(store: HTTPClient, other: AsyncHTTPClient) -> None:
     store.update(deletes=17)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     HTTPClient(http_client=httpx.AsyncClient())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     HTTPClient(timeout=1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Worker(store, "map", lambda: None, lease=30.0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     TaskInfo("map", id="17")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     TaskInfo("map").data = "x"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
