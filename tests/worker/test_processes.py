@@ -221,7 +221,8 @@ def test_a_second_signal_is_immediate(
 ) -> None:
     with program(running.url, "hang", processes) as process:
         client.update(adds=[TaskInfo("g", "endless")])
-        until(lambda: client.group("g", owned=True)[0].attempts)
+        assert process.stdout
+        assert process.stdout.readline() == "hanging\n"
         process.send_signal(number)
         time.sleep(0.3)
         assert process.poll() is None
@@ -234,6 +235,7 @@ def test_a_second_signal_is_immediate(
 
 
 def hang(task: TaskInfo) -> None:
+    print("hanging", flush=True)
     time.sleep(60)
 
 
