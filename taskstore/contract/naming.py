@@ -89,15 +89,23 @@ def _renamed_content(content: dict[str, Any], renaming: Renaming) -> dict[str, A
     for field, rename in (("deletes", renaming.id), ("depends", renaming.id), ("groups", renaming.group)):
         if isinstance(content.get(field), list):
             renamed[field] = [rename(each) for each in content[field]]
-    for field, name, rename in (("adds", "group", renaming.group), ("updates", "id", renaming.id)):
+    for field in ("adds", "updates"):
         if isinstance(content.get(field), list):
-            renamed[field] = [
-                {**each, name: rename(each[name])} if isinstance(each, dict) and name in each else each
-                for each in content[field]
-            ]
+            renamed[field] = [_renamed_change(field, each, renaming) for each in content[field]]
     for part in ("update", "claim"):  # of a step
         if isinstance(content.get(part), dict):
             renamed[part] = _renamed_content(content[part], renaming)
+    return renamed
+
+
+def _renamed_change(field: str, change: Any, renaming: Renaming) -> Any:
+    if not isinstance(change, dict):
+        return change
+    renamed = dict(change)
+    if "group" in change:
+        renamed["group"] = renaming.group(change["group"])
+    if field == "updates" and "id" in change:  # The id of an add is ignored.
+        renamed["id"] = renaming.id(change["id"])
     return renamed
 
 

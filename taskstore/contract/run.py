@@ -119,6 +119,8 @@ class Kit:
             ]
         except NoAnswer as error:
             raise NoServerError(f"no server answers at {self.target.url}: {error}") from error
+        finally:
+            self.connections.close()  # It may be that there is nothing more to say.
         if answer.status in (401, 403):
             raise NoServerError(f"the server asks for a token (status {answer.status}): set TASKSTORE_TOKEN to it")
         if spoken and self.dialect.name not in spoken:

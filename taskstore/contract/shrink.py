@@ -21,6 +21,8 @@ from taskstore.contract.store import Exchange, Ledger, Names, Pause, Step, ids_i
 
 SECONDS: Final = 5.0
 """How long to look for a shorter sequence."""
+ATTEMPTS: Final = 10
+"""How often to look whether a failure can be repeated at all."""
 
 
 class Trail(NamedTuple):
@@ -58,15 +60,23 @@ class Shrinker:
     def shortest(self, trail: Trail, *, seconds: float = SECONDS) -> Trail:
         """The shortest trail that was found in so many seconds; at best each request in it is needed."""
         deadline = monotonic() + seconds
-        best = self._repeated(trail, relevant(trail.steps)) or self._repeated(trail, trail.steps)
+        best = next(filter(None, self._repetitions(trail)), None)
         if best is None:
             return trail._replace(steps=relevant(trail.steps))
         self._best = best
         with suppress(_NoMoreTime):
-            best = self._with_fewer(best, deadline)
-            best = self._with_smaller(best, deadline)
-            best = self._with_fewer(best, deadline)
+            before = None
+            while before is not best:
+                # What one of them leaves out may be all that the other one could not do without.
+                before = best
+                best = self._with_smaller(self._with_fewer(best, deadline), deadline)
         return self._best
+
+    def _repetitions(self, trail: Trail) -> Iterator[Trail | None]:
+        """Several attempts, since a claim takes any task, and next time perhaps another one."""
+        for _ in range(ATTEMPTS):
+            yield self._repeated(trail, relevant(trail.steps))
+            yield self._repeated(trail, trail.steps)
 
     def _with_fewer(self, best: Trail, deadline: float) -> Trail:
         """Leave requests out, many at a time at first and one at a time in the end, but never the last one."""
