@@ -3,8 +3,7 @@
 The program in go/ is built here, and so is the published server, `service/taskserver`. Their module comes from the
 module proxy, or from a checkout of it that TASKSTORE_GO_ORIGINAL names; where it cannot be had, what needs it is
 skipped, and says so. The program is also built with the stand-in for the published client, which is held to the
-recorded requests:
-so Go itself reads our answers wherever there is a Go.
+recorded requests: so Go itself reads our answers wherever there is a Go.
 """
 
 import contextlib

@@ -96,6 +96,8 @@ def options() -> None:
     HTTPClient(timeout=timedelta(seconds=5), auth=("user", "password"), http_client=httpx.Client())
     HTTPClient(timeout=5_000_000_000, auth=httpx.BasicAuth("user", "password"))
     AsyncHTTPClient(auth=lambda request: request, http_client=httpx.AsyncClient())
+    HTTPClient(dialect="go")
+    AsyncHTTPClient(dialect="json")
 
 
 def errors(error: TaskStoreError) -> None:
@@ -158,6 +160,7 @@ def mistakes(store: HTTPClient, other: AsyncHTTPClient) -> None:
     store.update(adds=["map"])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
     store.update(deletes=17)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     HTTPClient(http_client=httpx.AsyncClient())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    HTTPClient(dialect="rust")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     HTTPClient(timeout=1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     Worker(store, "map", lambda: None, lease=30.0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     TaskInfo("map", id="17")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
