@@ -14,9 +14,8 @@ from taskstore import wire
 from taskstore.dialect import Dialect
 from taskstore.identity import ID
 from taskstore.lease import AsyncLease, Lease, async_lease, lease
-from taskstore.model import Duration, Stats, Step, TaskInfo, checked_client_id
+from taskstore.model import Duration, GroupRef, Stats, Step, TaskInfo, TaskRef, checked_client_id
 from taskstore.transport import RETRY, AsyncHTTP, AsyncSender, Auth, Retry, Sender, SyncHTTP, Timeout, Transport
-from taskstore.wire import GroupRef, TaskRef
 
 
 class HTTPClient:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from taskstore.errors import LeaseLostError, TaskStoreError, UsageError
-from taskstore.model import Duration, TaskInfo
+from taskstore.model import Duration, GroupRef, TaskInfo, TaskRef
 from taskstore.term import (
     RENEW_AT,
     Clock,
@@ -28,7 +28,6 @@ from taskstore.term import (
     try_ns,
     waits,
 )
-from taskstore.wire import GroupRef, TaskRef
 
 _log: Final = logging.getLogger("taskstore.lease")
 

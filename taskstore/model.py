@@ -4,6 +4,7 @@ The laws of this room: nothing here does I/O or reads a clock; a value that exis
 number of nanoseconds and never passes through a float, since today's instants need 61 bits and a float holds 53.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -264,6 +265,13 @@ class TaskInfo:
             f"TaskInfo(group={self.group!r}, data={data}, timespec={self.timespec}, "
             f"id={self.id}, owner_id={self.owner_id}, attempts={self.attempts})"
         )
+
+
+TaskRef: TypeAlias = TaskInfo | int
+"""A task that the store holds, or its id."""
+
+GroupRef: TypeAlias = str | Sequence[str]
+"""The name of a group, or the names of several."""
 
 
 @attrs.frozen

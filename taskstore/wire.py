@@ -10,11 +10,11 @@ import html
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 from taskstore_api.api.store.claim import _get_kwargs as claim_request
@@ -49,10 +49,12 @@ from taskstore.errors import AnswerError, HTTPError, TaskResponseError, TaskStor
 from taskstore.model import (
     Counters,
     Duration,
+    GroupRef,
     GroupStats,
     Stats,
     Step,
     TaskInfo,
+    TaskRef,
     Totals,
     checked_count,
     checked_group,
@@ -69,11 +71,6 @@ with suppress(ImportError):  # it is quicker than json, and no more than that
 
 T = TypeVar("T")
 E = TypeVar("E", bound=TaskStoreError)
-
-TaskRef: TypeAlias = TaskInfo | int
-"""A task that the store holds, or its id."""
-GroupRef: TypeAlias = str | Sequence[str]
-"""The name of a group, or the names of several."""
 
 _LIMITS: Final = range(2**31)
 _BATCHES: Final = range(1, 10_001)
@@ -92,7 +89,7 @@ _OF_THE_GO_SERVER: Final = (
 _NOT_TEXT: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Answer:
     """What came back for a call: a complete HTTP response."""
 
@@ -106,7 +103,7 @@ class Answer:
     """The whole body, decompressed."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Call(Generic[T]):
     """One operation: what to send, and how to read what comes back."""
 
@@ -213,8 +210,13 @@ def claim(
     Raises:
         UsageError: An argument is of the wrong type or out of range.
     """
-    batch = claim_batch(client_id, groups, duration, 1, depends, wait=wait, key=key)
-    return Call(batch.request, lambda raw: next(iter(batch.read(raw)), None), batch.wait_ns, batch.lease_ns, batch.key)
+    asked = _claim(groups, duration, 1, depends, wait)
+
+    def read(raw: object) -> TaskInfo | None:
+        claimed = _claimed(_outcome(raw), asked)
+        return claimed[0] if claimed else None
+
+    return Call(_claim_request(client_id, asked, key), read, asked.wait or 0, asked.duration, key)
 
 
 def claim_batch(
@@ -233,17 +235,7 @@ def claim_batch(
         UsageError: An argument is of the wrong type or out of range.
     """
     asked = _claim(groups, duration, limit, depends, wait)
-    # What is not asked for is not sent, so that a server of the original protocol understands every plain claim.
-    body = ClaimRequest(
-        clientid=client_id,
-        group=asked.group,
-        groups=asked.groups,
-        duration=asked.duration,
-        limit=asked.limit,
-        wait=asked.wait,
-        depends=asked.depends,
-    )
-    request = claim_request(body=body, idempotency_key=UNSET if key is None else key)
+    request = _claim_request(client_id, asked, key)
     return Call(request, lambda raw: _claimed(_outcome(raw), asked), asked.wait or 0, asked.duration, key)
 
 
@@ -373,6 +365,20 @@ def _claim(groups: GroupRef, duration: Duration, limit: int, depends: Iterable[T
         wait=wait_ns or UNSET,
         depends=_ids_of(depends, "depends"),
     )
+
+
+def _claim_request(client_id: int, asked: StepClaim, key: str | None) -> dict[str, Any]:
+    # What is not asked for is not sent, so that a server of the original protocol understands every plain claim.
+    body = ClaimRequest(
+        clientid=client_id,
+        group=asked.group,
+        groups=asked.groups,
+        duration=asked.duration,
+        limit=asked.limit,
+        wait=asked.wait,
+        depends=asked.depends,
+    )
+    return claim_request(body=body, idempotency_key=UNSET if key is None else key)
 
 
 def _update(

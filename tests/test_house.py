@@ -4,6 +4,7 @@ Who may import what stands in pyproject.toml, under importlinter.
 """
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import taskstore
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "taskstore").rglob("*.py"))
@@ -45,6 +48,35 @@ def has_sql(path: Path) -> bool:
 def test_sql_is_only_in_the_storages() -> None:
     assert [path for path in PACKAGE if path not in SPEAKS_SQL and has_sql(path)] == []
     assert has_sql(SPEAKS_SQL[0])
+
+
+# The public names, which are imported when they are first asked for
+
+
+def test_a_type_checker_finds_each_name_where_it_is() -> None:
+    seen = {
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse((ROOT / "taskstore" / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("taskstore")
+        for alias in node.names
+    }
+    homes = {(f"taskstore.{home}", name) for home, names in taskstore._HOMES.items() for name in names.split()}
+    assert seen == homes
+    assert sorted([name for _, name in homes] + ["__version__"]) == sorted(taskstore.__all__)
+    for module, name in homes:
+        assert getattr(taskstore, name) is getattr(importlib.import_module(module), name)
+
+
+def test_there_are_no_others() -> None:
+    with pytest.raises(AttributeError, match="module 'taskstore' has no attribute 'HttpClient'"):
+        _ = taskstore.HttpClient  # type: ignore[attr-defined]
+    assert set(dir(taskstore)) == set(taskstore.__all__)
+
+
+@pytest.mark.parametrize("command", ["import taskstore", "from taskstore.cli import main; main(['--help'])"])
+def test_who_needs_little_waits_for_little(command: str) -> None:
+    code = f"import contextlib, sys\nwith contextlib.suppress(SystemExit): {command}\nassert 'httpx' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 # The wheel, and what a user of it gets

@@ -1,12 +1,15 @@
 """The client: what it costs over httpx, and what the fast sender saves.
 
 Everything that is compared is measured in turns of a fraction of a second, so that whatever else the machine does falls
-on all of it alike.
+on all of it alike. Of a call that is quick, most of the time may pass until an idle processor wakes up, twice; so the
+time that the client's own processor spends is told too, and what a bare socket does that only waits for its answer.
 """
 
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -42,26 +45,35 @@ def calls(runs: int) -> Iterator[Figure]:
         httpx.Client() as http,
         HTTPClient(url) as default,
         HTTPClient(url, transport="fast") as fast,
+        bare_socket(url) as bare,
     ):
         body = {"clientid": 1, "group": load.GROUP, "duration": 60_000_000_000, "depends": []}
 
         def raw() -> object:
             return http.post(f"{url}/claim", json=body).raise_for_status().json()
 
+        busy: dict[str, list[float]] = {}
         seconds = in_turns(
             runs,
             {
                 "raw": raw,
+                "bare": bare,
                 "default": lambda: default.claim(load.GROUP, LEASE),
                 "fast": lambda: fast.claim(load.GROUP, LEASE),
                 "add": lambda: fast.update(adds=[TaskInfo(load.GROUP, load.DATA)]),
             },
+            busy,
         )
     overhead, speed = ratio(seconds["default"], seconds["raw"]), ratio(seconds["raw"], seconds["fast"])
     yield Figure("claim by the default client", 1e6 * statistics.median(seconds["default"]), "us each",
                  "raw httpx, same call", overhead, "<= 1.10", overhead <= 1.1)  # fmt: skip
     yield Figure("claim by the fast sender", 1 / statistics.median(seconds["fast"]), "calls/s",
                  "raw httpx, same call", speed, ">= 5", speed >= 5)  # fmt: skip
+    yield Figure("the same by a bare socket", 1 / statistics.median(seconds["bare"]), "calls/s",
+                 "raw httpx, same call", ratio(seconds["raw"], seconds["bare"]))  # fmt: skip
+    yield Figure("processor time of such a claim", 1e6 * statistics.median(busy["fast"]), "us each",
+                 "raw httpx, same call", ratio(busy["fast"], busy["raw"]), "<= 0.2",
+                 ratio(busy["fast"], busy["raw"]) <= 0.2)  # fmt: skip
     speed = ratio(seconds["raw"], seconds["add"]) / ENTROQ
     yield Figure("add by the fast sender", 1 / statistics.median(seconds["add"]), "calls/s",
                  "EntroQ's HTTP client", speed, ">= 3", speed >= 3)  # fmt: skip
@@ -108,18 +120,39 @@ def enqueuing(runs: int, directory: Path) -> Iterator[Figure]:
                      target=">= 80,000", met=value >= 80_000)  # fmt: skip
 
 
-def in_turns(runs: int, calls: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """How many seconds each call takes, turn by turn."""
+@contextmanager
+def bare_socket(url: str) -> Iterator[Callable[[], None]]:
+    """A claim that is written once, and an answer of which only the length is looked at: as little as can be."""
+    host, port = url.removeprefix("http://").split(":")
+    request = load.post("/claim", {"clientid": 1, "group": load.GROUP, "duration": 60_000_000_000, "depends": []})
+    with socket.create_connection((host, int(port))) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def call() -> None:
+            connection.sendall(request)
+            answer = connection.recv(65_536)
+            while not answer.endswith(servers.Constant.body):
+                answer += connection.recv(65_536)
+
+        yield call
+
+
+def in_turns(
+    runs: int, calls: Mapping[str, Callable[[], Any]], busy: dict[str, list[float]] | None = None
+) -> dict[str, list[float]]:
+    """How many seconds each call takes, turn by turn; and in `busy` how many of them this process is busy."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(runs * TURNS):
         for name, call in calls.items():
-            times, begun = 0, time.perf_counter()
+            times, begun, began_work = 0, time.perf_counter(), time.process_time()
             while (took := time.perf_counter() - begun) < TURN_S:
                 call()
                 times += 1
             seconds[name].append(took / times)
+            if busy is not None:
+                busy.setdefault(name, []).append((time.process_time() - began_work) / times)
     return seconds
 
 

@@ -9,26 +9,7 @@
 | `processes`  | several processes of such threads                                             |
 | `coroutines` | carries it out: async                                                         |
 | `workers`    | `Worker` and `AsyncWorker`, which an application makes and runs               |
+
+The names that an application needs are in `taskstore`. There are none here, so that whoever imports one of these rooms
+does not import them all.
 """
-
-from taskstore.worker.coroutines import AsyncWorkLease
-from taskstore.worker.desk import Progress
-from taskstore.worker.observers import Observer
-from taskstore.worker.outcomes import Done, Move, Outcome, Quarantine, Release, Retry
-from taskstore.worker.threads import WorkLease
-from taskstore.worker.workers import AsyncWorker, Worker
-
-__all__ = [
-    "AsyncWorkLease",
-    "AsyncWorker",
-    "Done",
-    "Move",
-    "Observer",
-    "Outcome",
-    "Progress",
-    "Quarantine",
-    "Release",
-    "Retry",
-    "WorkLease",
-    "Worker",
-]

@@ -13,18 +13,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from taskstore.client import HTTPClient
 from taskstore.errors import TaskResponseError, TaskStoreError
 from taskstore.model import GroupStats, TaskInfo
-from taskstore.worker.bar import said
 from taskstore.worker.options import MAX_ATTEMPTS, MOST_IN_HAND, QUARANTINE
 from taskstore.worker.outcomes import requeue
-from taskstore.worker.program import Program
-from taskstore.worker.workers import Worker
+
+if TYPE_CHECKING:
+    from taskstore.client import HTTPClient
 
 PAGE: Final = 1000
 """How many tasks are added or brought back in one update."""
@@ -49,7 +48,9 @@ class Verb:
     run: Callable[[argparse.Namespace], int]
 
 
-def _client(arguments: argparse.Namespace) -> HTTPClient:
+def _client(arguments: argparse.Namespace) -> "HTTPClient":
+    from taskstore.client import HTTPClient
+
     return HTTPClient(arguments.url, auth=os.environ.get("TASKSTORE_TOKEN") or None, retry=RETRY)
 
 
@@ -248,6 +249,10 @@ def _work_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    from taskstore.worker.bar import said
+    from taskstore.worker.program import Program
+    from taskstore.worker.workers import Worker
+
     if not arguments.program:
         arguments.usage_error("say what to run: taskstore work GROUP -- PROGRAM")
     if shutil.which(arguments.program[0]) is None:

@@ -12,9 +12,8 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskstore.errors import UsageError
-from taskstore.model import Duration, checked_group, duration_ns
+from taskstore.model import Duration, GroupRef, TaskRef, checked_group, duration_ns
 from taskstore.term import Clock, checked_lease_ns, monotonic_ns
-from taskstore.wire import GroupRef, TaskRef
 from taskstore.worker.desk import Progress
 from taskstore.worker.observers import Observer
 from taskstore.worker.outcomes import Policy

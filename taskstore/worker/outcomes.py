@@ -14,8 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskstore.errors import UsageError
-from taskstore.model import Duration, TaskInfo, checked_group, checked_id, checked_text, duration_ns
-from taskstore.wire import TaskRef
+from taskstore.model import Duration, TaskInfo, TaskRef, checked_group, checked_id, checked_text, duration_ns
 
 LONGEST_REASON: Final = 10_000
 """How many characters of a reason are kept."""

@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 from taskstore.client import AsyncHTTPClient, HTTPClient
 from taskstore.errors import UsageError
-from taskstore.model import Duration
+from taskstore.model import Duration, GroupRef, TaskRef
 from taskstore.term import Clock, monotonic_ns
-from taskstore.wire import GroupRef, TaskRef
 from taskstore.worker import options as opts
 from taskstore.worker.coroutines import AsyncHandler, Coroutines
 from taskstore.worker.desk import Progress

@@ -164,4 +164,5 @@ def mistakes(store: HTTPClient, other: AsyncHTTPClient) -> None:
     HTTPClient(timeout=1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     Worker(store, "map", lambda: None, lease=30.0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     TaskInfo("map", id="17")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    print(taskstore.NoSuchName)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     TaskInfo("map").data = "x"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
