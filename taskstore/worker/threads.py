@@ -1,7 +1,8 @@
 """The blocking worker: handlers in threads of one process.
 
 The laws of this room: the desk is touched under one lock, which nobody holds while waiting for the store; what happens
-next is decided in `Shift`, and the threads here carry it out. One settles, one polls, one renews, the others work.
+next is decided in `Shift`, and the threads here carry it out. One settles, one polls, one renews, the others work, and
+settle when they have nothing else to do.
 """
 
 import contextlib
@@ -192,14 +193,34 @@ class Threads:
             self._handle(work)
 
     def _take(self) -> Work | None:
-        with self._lock:
-            while not self._over.is_set():
-                if work := self._shift.desk.take(self._clock()):
-                    if self._takes_lease:
-                        self._leases[work] = WorkLease(work, self._clock)
-                    return work
-                self._to_work.wait()
+        while not self._over.is_set():
+            with self._lock:
+                found = self._work_or_request()
+            if not isinstance(found, Request):
+                return found
+            self._over.wait(self._send(found))
         return None
+
+    def _work_or_request(self) -> Work | Request | None:
+        """What a handler's thread does next, once there is something; None in the end. The lock is held."""
+        desk = self._shift.desk
+        while not self._over.is_set():
+            now_ns = self._clock()
+            if work := desk.take(now_ns):
+                if self._takes_lease:
+                    self._leases[work] = WorkLease(work, self._clock)
+                return work
+            # With nothing else to do it settles what it has done itself, which spares two switches between threads.
+            if not desk.settling and (request := self._shift.settlement(now_ns)):
+                return request
+            self._wait(self._to_work)
+        return None
+
+    def _wait(self, condition: threading.Condition) -> None:
+        """Wait for news, unless the shift is over and so nobody will bring any. The lock is held."""
+        self._see_the_end()
+        if not self._over.is_set():
+            condition.wait()
 
     def _handle(self, work: Work) -> None:
         self._shift.tell_started(work)
@@ -216,7 +237,8 @@ class Threads:
         with self._lock:
             self._leases.pop(work, None)
             self._shift.desk.finish(work, outcome, now_ns)
-            self._news()
+            if self._shift.desk.unstarted or self._shift.desk.settling:
+                self._news()
 
     def _called(self, work: Work) -> Any:
         return self._handler(work.task, self._leases[work]) if self._takes_lease else self._handler(work.task)
@@ -242,8 +264,7 @@ class Threads:
             while not self._over.is_set():
                 if request := ask(self._clock()):
                     return request
-                self._see_the_end()
-                condition.wait()
+                self._wait(condition)
         return None
 
     def _send(self, request: Request) -> float:
@@ -276,7 +297,7 @@ class Threads:
                 lost, renewal, next_ns = self._shift.renewal(now_ns)
                 self._tell(lost)
                 self._news()
-                if not renewal:
+                if not (renewal or self._over.is_set()):
                     self._to_renew.wait(pause_s(next_ns, now_ns, self._clock))
             if renewal:
                 self._send_renewal(renewal)
