@@ -18,7 +18,9 @@ from taskstore.demo import words
 from taskstore.demo.groups import IDLE_S, TOKEN, Entry, Groups, Kind, Order
 from taskstore.errors import TaskStoreError
 from taskstore.model import TaskInfo
-from taskstore.worker import Done, Observer, Outcome, Worker
+from taskstore.worker.observers import Observer
+from taskstore.worker.outcomes import Done, Outcome
+from taskstore.worker.workers import Worker
 
 PAGE: Final = 1000
 """How many tasks a reducer sums up in one update; an update takes 10,000 items."""
