@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from taskstore import (
     ID,
     AsyncHTTPClient,
+    GroupStats,
     HTTPClient,
     HTTPError,
+    Step,
     TaskInfo,
     TaskResponseError,
     UsageError,
@@ -243,6 +246,105 @@ class TestChanging:
             store.update(updates=[task], deletes=[task])
         assert caught.value.has_bugs()
         assert store.task(task) == task
+
+
+class TestBatches:
+    def test_several_are_claimed_in_one_step(self, store: HTTPClient, rival: HTTPClient) -> None:
+        store.update(adds=[TaskInfo("map", str(number)) for number in range(5)])
+        mine = store.claim_batch("map", LEASE, 3)
+        assert len({task.data for task in mine}) == 3
+        assert all(task.owner_id == ID() for task in mine)
+        assert len(rival.claim_batch("map", LEASE, 10_000)) == 2
+        assert rival.claim_batch("map", LEASE, 10_000) == []
+
+    def test_one_of_several_groups_has_something(self, store: HTTPClient) -> None:
+        add(store, "reduce", "hello")
+        assert claimed(store.claim(["map", "reduce", "done"], LEASE)).data == "hello"
+        assert store.claim(("map", "reduce"), LEASE) is None
+
+    def test_it_may_depend_on_others(self, store: HTTPClient) -> None:
+        with pytest.raises(TaskResponseError) as caught:
+            store.claim_batch(["map", "reduce"], LEASE, 3, depends=[99])
+        assert caught.value.depends == (99,)
+
+    def test_claims_are_counted(self, store: HTTPClient, server: LiveServer) -> None:
+        assert add(store).attempts == 0
+        for attempts in (1, 2, 3):
+            mine = claimed(store.claim("map", LEASE))
+            assert mine.attempts == attempts
+            (mine,) = store.update(updates=[mine.replace(data=str(attempts))])
+            assert store.task(mine) == mine
+            assert mine.attempts == attempts
+            server.clock.advance(LEASE)
+
+
+class TestWaits:
+    def test_a_claim_waits_until_there_is_something(self, colour: Colour, server: LiveServer) -> None:
+        store, other = colour.client(server.url), HTTPClient(server.url)
+
+        def bring() -> None:
+            while not server.waiting:
+                threading.Event().wait(0.001)
+            add(other, data="hello")
+
+        with other, ThreadPoolExecutor(1) as thread:
+            bringing = thread.submit(bring)
+            assert claimed(store.claim("map", LEASE, wait=timedelta(minutes=1))).data == "hello"
+            bringing.result()
+
+    def test_or_until_the_time_is_up(self, store: HTTPClient) -> None:
+        assert store.claim("map", LEASE, wait=timedelta(milliseconds=20)) is None
+        assert store.claim_batch("map", LEASE, 2, wait=20_000_000) == []
+        assert store.step(group="map", duration=LEASE, wait=20_000_000).claimed == ()
+
+
+class TestSteps:
+    def test_what_is_done_is_finished_and_the_next_is_claimed(self, store: HTTPClient, server: LiveServer) -> None:
+        add(store, data="1")
+        mine = claimed(store.claim("map", LEASE))
+        store.update(adds=[TaskInfo("map", "2"), TaskInfo("map", "3")])
+        step = store.step([TaskInfo("reduce", "one")], deletes=[mine], group="map", duration=LEASE, limit=2)
+        assert {task.data for task in step.claimed} == {"2", "3"}
+        assert {task.timespec for task in step.claimed} == {server.clock() + 30_000_000_000}
+        assert [task.data for task in step.updated] == ["one"]
+        assert store.group("reduce") == list(step.updated)
+        assert store.task(mine) is None
+
+    def test_the_claim_sees_what_the_update_has_made(self, store: HTTPClient) -> None:
+        step = store.step([TaskInfo("map", "1")], group="map", duration=LEASE)
+        assert [task.data for task in step.claimed] == ["1"]
+        assert step.claimed[0].id > step.updated[0].id
+
+    def test_where_either_is_refused_neither_happens(self, store: HTTPClient) -> None:
+        task = add(store, "map")
+        with pytest.raises(TaskResponseError) as caught:
+            store.step([TaskInfo("reduce")], deletes=[98], group="map", duration=LEASE, claim_depends=[99])
+        assert (caught.value.deletes, caught.value.depends) == ((98,), (99,))
+        assert caught.value.applied is False
+        assert store.group("map") == [task]
+        assert store.groups() == ["map"]
+
+    def test_it_may_be_an_update_alone_or_a_claim_alone_or_nothing(self, store: HTTPClient) -> None:
+        (added,) = store.step([TaskInfo("map")]).updated
+        assert store.step() == Step()
+        (mine,) = store.step(group=["map", "reduce"], duration=LEASE).claimed
+        assert mine.id > added.id
+
+
+class TestStats:
+    def test_tasks_are_counted_group_by_group(self, store: HTTPClient, server: LiveServer) -> None:
+        store.update(adds=[TaskInfo("map"), TaskInfo("map"), TaskInfo("map", timespec=LEASE), TaskInfo("reduce")])
+        store.claim("map", LEASE)
+        server.clock.advance(timedelta(seconds=1.5))
+        stats = store.stats()
+        assert stats.groups == (GroupStats("map", 1, 1, 1, 1_500_000_000), GroupStats("reduce", 1, 0, 0, 1_500_000_000))
+        assert (stats.counters.adds, stats.counters.claims) == (4, 1)
+        assert store.stats("re").groups == stats.groups[1:]
+        assert store.stats(limit=1).groups == stats.groups[:1]
+
+    def test_of_nothing_there_is_nothing(self, store: HTTPClient) -> None:
+        stats = store.stats()
+        assert (stats.groups, stats.totals.groups, stats.totals.available) == ((), 0, 0)
 
 
 class TestOddities:

@@ -14,8 +14,10 @@ from taskstore import (
     AsyncHTTPClient,
     AsyncLease,
     AsyncWorker,
+    Counters,
     Done,
     Duration,
+    GroupStats,
     HTTPClient,
     HTTPError,
     Instant,
@@ -26,10 +28,13 @@ from taskstore import (
     OutcomeUnknownError,
     Progress,
     Retry,
+    Stats,
+    Step,
     StoreError,
     TaskInfo,
     TaskResponseError,
     TaskStoreError,
+    Totals,
     UsageError,
     Worker,
 )
@@ -75,6 +80,15 @@ def blocking() -> None:
                 store.update([TaskInfo("reduce")], [task.replace(data="x")], deletes=(task,), depends={9}),
                 list[TaskInfo],
             )
+        assert_type(store.claim(["map", "reduce"], lease, wait=timedelta(minutes=1), retry=None), TaskInfo | None)
+        assert_type(store.claim_batch("map", lease, 10, wait=lease), list[TaskInfo])
+        step = store.step([TaskInfo("map")], deletes=[17], group=("map",), duration=lease, limit=2, claim_depends=[9])
+        assert_type(step.claimed + step.updated, tuple[TaskInfo, ...])
+        stats = store.stats("ma", 10, timeout=None, retry=timedelta(seconds=5))
+        assert_type(stats.groups, tuple[GroupStats, ...])
+        assert_type(stats.totals, Totals)
+        assert_type(stats.counters, Counters)
+        assert_type(stats.groups[0].oldest_age, timedelta)
         assert_type(store.close(), None)
 
 
@@ -88,12 +102,16 @@ async def awaited() -> None:
         assert_type(await store.task(17), TaskInfo | None)
         assert_type(await store.tasks(17, TaskInfo("map")), list[TaskInfo | None])
         assert_type(await store.update(adds=[TaskInfo("map")]), list[TaskInfo])
+        assert_type(await store.claim_batch(["map"], lease, 10), list[TaskInfo])
+        assert_type(await store.step(group="map", duration=lease), Step)
+        assert_type(await store.stats(), Stats)
         assert_type(await store.aclose(), None)
 
 
 def options() -> None:
     HTTPClient("http://127.0.0.1:8048", client_id=5, timeout=None, headers={"X-Team": "blue"}, auth="token")
     HTTPClient(timeout=timedelta(seconds=5), auth=("user", "password"), http_client=httpx.Client())
+    HTTPClient(transport="fast", retry=None)
     HTTPClient(timeout=5_000_000_000, auth=httpx.BasicAuth("user", "password"))
     AsyncHTTPClient(auth=lambda request: request, http_client=httpx.AsyncClient())
     HTTPClient(dialect="go")
