@@ -89,17 +89,18 @@ class Coroutines:
             with shown(self._options.progress) as show:
                 await self._supervise(show)
                 show(self.progress)
+            if self._shift.error:
+                raise self._shift.error
+            await asyncio.gather(*roles)
         except BaseException:
-            # Cancelled from outside: there is no time to wait for the store, and the leases run out.
+            # By an error, or cancelled from outside: there is no time to wait for the store, and the leases run out.
             self._end()
             for role in roles:
                 role.cancel()
+            await asyncio.wait(roles, timeout=CANCEL_S)
             raise
         finally:
             await self._cancel_handlers(self._handling)
-        if self._shift.error:
-            raise self._shift.error
-        await asyncio.gather(*roles)
         return self.progress
 
     async def _supervise(self, show: Callable[[Progress], object]) -> None:

@@ -106,7 +106,8 @@ class Shift:
     @property
     def is_looking(self) -> bool:
         """Whether it should be looked whether the groups are empty, which would end the shift."""
-        return self._until_empty and self.desk.is_dry and self.desk.is_empty and not self.desk.is_draining
+        is_idle = self.desk.is_dry and self.desk.is_empty
+        return self._until_empty and is_idle and not (self.desk.is_draining or self._must_end)
 
     @property
     def may_settle(self) -> bool:
