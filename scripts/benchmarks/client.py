@@ -5,10 +5,11 @@ on all of it alike. Of a call that is quick, most of the time may pass until an 
 time that the client's own processor spends is told too, and what a bare socket does that only waits for its answer.
 """
 
+import asyncio
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,13 +20,14 @@ import httpx
 from benchmarks import load, servers
 from benchmarks.report import Figure
 from benchmarks.server import fresh
-from taskstore import HTTPClient, TaskInfo
+from taskstore import AsyncHTTPClient, HTTPClient, TaskInfo
 
 TURN_S: Final = 0.25
 TURNS: Final = 4
 """Turns of each kind in a run."""
 LEASE: Final = timedelta(minutes=1)
 BATCH: Final = 1_000
+AT_ONCE: Final = 16
 ENTROQ: Final = 0.64
 """What EntroQ's HTTP client adds against a constant answer, as a share of raw httpx: 1,000 where that made 1,560."""
 LISTED: Final = 100
@@ -34,6 +36,7 @@ LISTED: Final = 100
 def measure(runs: int, directory: Path) -> Iterator[Figure]:
     """All figures of the client."""
     yield from calls(runs)
+    yield from calls_at_once(runs)
     yield from lists(runs, directory)
     yield from enqueuing(runs, directory)
 
@@ -77,6 +80,35 @@ def calls(runs: int) -> Iterator[Figure]:
     speed = ratio(seconds["raw"], seconds["add"]) / ENTROQ
     yield Figure("add by the fast sender", 1 / statistics.median(seconds["add"]), "calls/s",
                  "EntroQ's HTTP client", speed, ">= 3", speed >= 3)  # fmt: skip
+
+
+def calls_at_once(runs: int) -> Iterator[Figure]:
+    """The same claim by many tasks of an event loop, so that none waits for a processor to wake up."""
+    with servers.constant() as url, asyncio.Runner() as runner:
+        http, default = httpx.AsyncClient(), AsyncHTTPClient(url)
+        fast = AsyncHTTPClient(url, transport="fast")
+        body = {"clientid": 1, "group": load.GROUP, "duration": 60_000_000_000, "depends": []}
+
+        async def raw() -> object:
+            return (await http.post(f"{url}/claim", json=body)).raise_for_status().json()
+
+        async def all_at_once(call: Callable[[], Awaitable[object]]) -> None:
+            await asyncio.gather(*(call() for _ in range(AT_ONCE)))
+
+        seconds = in_turns(
+            runs,
+            {
+                "raw": lambda: runner.run(all_at_once(raw)),
+                "default": lambda: runner.run(all_at_once(lambda: default.claim(load.GROUP, LEASE))),
+                "fast": lambda: runner.run(all_at_once(lambda: fast.claim(load.GROUP, LEASE))),
+            },
+        )
+        for close in (http.aclose, default.aclose, fast.aclose):
+            runner.run(close())
+    for sender, target in (("default", 1 / 1.1), ("fast", 5)):
+        value, speed = AT_ONCE / statistics.median(seconds[sender]), ratio(seconds["raw"], seconds[sender])
+        yield Figure(f"async, {AT_ONCE} at once, {sender} sender", value, "calls/s",
+                     "raw httpx, same calls", speed, f">= {target:.2g}", speed >= target)  # fmt: skip
 
 
 def lists(runs: int, directory: Path) -> Iterator[Figure]:
