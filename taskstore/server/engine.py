@@ -106,7 +106,7 @@ class Engine:
             raise self._failed
 
     def _start(self) -> None:
-        if self._waiting and len(self._batches) < self._storage.parallel:
+        if len(self._batches) < self._storage.parallel and self._waiting:
             # The batch is taken when the task runs, after all that has arrived by then has joined those waiting.
             batch = asyncio.create_task(self._run())
             self._batches.add(batch)
@@ -119,15 +119,11 @@ class Engine:
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            if present := [call for call in batch if self._is_present(call)]:
+            for call in batch:
+                if call.woken and call.done.cancelled():
+                    self._wake_next(call)  # The news that it was woken for is for somebody else now.
+            if present := [call for call in batch if not call.done.cancelled()]:
                 await self._settle(present)
-
-    def _is_present(self, call: _Call) -> bool:
-        if not call.done.cancelled():
-            return True
-        if call.woken:
-            self._wake_next(call)  # The news that it was woken for is for somebody else now.
-        return False
 
     @property
     def waiting_s(self) -> float:
@@ -168,8 +164,8 @@ class Engine:
             del self._started[id(batch)]
 
     def _answer(self, call: _Call, answer: Answer, change: Change) -> None:
-        if isinstance(answer, Outcome | StepOutcome):
-            self._count(call, answer)
+        if isinstance(answer, (Outcome, StepOutcome)):  # A union would be made anew at every call.
+            self._count(call.request, answer)
             if call.wait_s and not answer.tasks and not answer.error and not self._draining:
                 self._park(call, answer, change)
                 return
@@ -308,19 +304,21 @@ class Engine:
         groups, totals = self._stats[prefix, limit][1]
         return Stats(groups, totals, self._counters)
 
-    def _count(self, call: _Call, answer: Outcome | StepOutcome) -> None:
-        counters, request = self._counters, call.request.request if isinstance(call.request, Keyed) else call.request
+    def _count(self, request: Request, answer: Outcome | StepOutcome) -> None:
+        counters = self._counters
         if answer.error:
             counters.conflicts += 1
             return
-        update = request.update if isinstance(request, Step) else request if isinstance(request, Update) else None
-        if update:
+        plain = request.request if isinstance(request, Keyed) else request
+        if not isinstance(plain, Claim):
+            update = plain.update if isinstance(plain, Step) else plain
             counters.adds += len(update.adds or ())
             counters.updates += len(update.updates or ())
             counters.deletes += len(set(update.deletes or ()))
-        if not isinstance(request, Update):
+        if not isinstance(plain, Update):
             counters.claims += len(answer.tasks)
-            counters.expired += sum(task.attempts > 1 for task in answer.tasks)
+            for task in answer.tasks:
+                counters.expired += task.attempts > 1
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         self._check()

@@ -13,7 +13,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -51,6 +51,8 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _Place: TypeAlias = tuple[str, Callable[[Scope, Receive, Send], Awaitable[None]]]
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
+_Given: TypeAlias = Mapping[bytes, bytes]
+"""The headers of a request."""
 _R = TypeVar("_R", Update, Claim, StepBody)
 
 MAX_BODY: Final = 16 << 20
@@ -71,7 +73,7 @@ _PROBLEM: Final = (b"content-type", b"application/problem+json")
 _HALF_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CLOSE: Final = (b"connection", b"close")
 _RETRY: Final = (b"retry-after", b"1")
-_OPEN: Final = (b"healthz", b"readyz")
+_OPEN: Final = (b"/healthz", b"/readyz")
 _WELL: Final = b'{"status":"ok"}'
 _NO_ID: Final = 0
 _KEY: Final = re.compile(rb'[A-Za-z0-9_-]{16,64}|"[A-Za-z0-9_-]{16,64}"')
@@ -120,19 +122,19 @@ class App:
         self._access_log = access_log
         self._max_data = max_data
         self._places: dict[bytes, _Place] = {
-            b"claim": ("POST", self._claim),
-            b"update": ("POST", self._update),
-            b"step": ("POST", self._step),
-            b"stats": ("GET", self._stats),
-            b"groups": ("GET", self._groups),
-            b"group": ("GET", self._groups),
-            b"healthz": ("GET", self._healthz),
-            b"readyz": ("GET", self._readyz),
+            b"/claim": ("POST", self._claim),
+            b"/update": ("POST", self._update),
+            b"/step": ("POST", self._step),
+            b"/stats": ("GET", self._stats),
+            b"/groups": ("GET", self._groups),
+            b"/group": ("GET", self._groups),
+            b"/healthz": ("GET", self._healthz),
+            b"/readyz": ("GET", self._readyz),
         }
         self._places_below: dict[bytes, _Place] = {
-            b"group": ("GET", self._group),
-            b"task": ("GET", self._task),
-            b"tasks": ("GET", self._tasks),
+            b"/group": ("GET", self._group),
+            b"/task": ("GET", self._task),
+            b"/tasks": ("GET", self._tasks),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,10 +157,13 @@ class App:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The raw path: in the decoded one a group named a%2Fb cannot be told from an address.
-        _, name, *rest = scope["raw_path"].split(b"/", 2)
-        place = self._places.get(name) if not rest else self._places_below.get(name) if rest[0] else None
-        if self._authorization is not None and name not in _OPEN:
-            self._check_token(scope["headers"])
+        path: bytes = scope["raw_path"]
+        place = self._places.get(path)
+        if place is None:
+            name, _, rest = path[1:].partition(b"/")
+            place = self._places_below.get(b"/" + name) if rest else None
+        if self._authorization is not None and path not in _OPEN:
+            self._check_token(dict(scope["headers"]))
         if place is None:
             raise _Refused(404, "no such address; see openapi.yaml for those there are")
         method, answer = place
@@ -167,51 +172,44 @@ class App:
             raise _Refused(405, detail, (b"allow", method.encode()))
         await answer(scope, receive, send)
 
-    def _check_token(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        given = _header(headers, b"authorization") or b""
+    def _check_token(self, headers: _Given) -> None:
+        given = headers.get(b"authorization", b"")
         if not hmac.compare_digest(given, self._authorization or b""):
             detail = "this server asks for a token: send the header Authorization: Bearer TOKEN"
             raise _Refused(401, detail, (b"www-authenticate", b"Bearer"))
 
     async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(scope, receive)
-        claim = _read_request(body, scope, _decode_claim, "claim")
-        await self._apply(claim, body, scope, receive, send, waits=claim.wait > 0)
+        headers = dict(scope["headers"])
+        body = await _body(headers, receive)
+        claim = _read_request(body, headers, _decode_claim, "claim")
+        await self._apply(_keyed(claim, scope, headers, body), receive, send, waits=claim.wait > 0)
 
     async def _update(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(scope, receive)
-        update = _read_request(body, scope, _decode_update, "update")
+        headers = dict(scope["headers"])
+        body = await _body(headers, receive)
+        update = _read_request(body, headers, _decode_update, "update")
         self._check_data(update)
-        await self._apply(update, body, scope, receive, send)
+        await self._apply(_keyed(update, scope, headers, body), receive, send)
 
     async def _step(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(scope, receive)
-        step = Step.of(_read_request(body, scope, _decode_step, "step"))
+        headers = dict(scope["headers"])
+        body = await _body(headers, receive)
+        step = Step.of(_read_request(body, headers, _decode_step, "step"))
         self._check_data(step.update)
-        await self._apply(step, body, scope, receive, send, waits=step.claim is not None and step.claim.wait > 0)
+        waits = step.claim is not None and step.claim.wait > 0
+        await self._apply(_keyed(step, scope, headers, body), receive, send, waits=waits)
 
-    async def _apply(
-        self,
-        request: Update | Claim | Step,
-        body: bytes,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        waits: bool = False,
-    ) -> None:
-        key = _key(scope)
-        asked: Request = request if key is None else Keyed(request, key, _fingerprint(scope, body))
-        answering = self._engine.apply(asked)
+    async def _apply(self, request: Request, receive: Receive, send: Send, *, waits: bool = False) -> None:
+        answering = self._engine.apply(request)
         answer = await (_unless_disconnected(answering, receive) if waits else answering)
         if isinstance(answer, KeyMisused):
             raise _Refused(422, "this Idempotency-Key was used for another request; every call needs one of its own")
         if isinstance(answer, Replayed):
             await _answer(send, _encode(answer.outcome), _REPLAYED)
-        elif key is None:
-            await _answer(send, _encode(answer))
-        else:
+        elif isinstance(request, Keyed):
             await _answer(send, _encode(answer), _NOT_REPLAYED)
+        else:
+            await _answer(send, _encode(answer))
 
     def _check_data(self, update: Update) -> None:
         lists: dict[str, Sequence[TaskAdd | TaskUpdate]] = {"adds": update.adds or (), "updates": update.updates or ()}
@@ -279,8 +277,14 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _key(scope: Scope) -> str | None:
-    given = _header(scope["headers"], b"idempotency-key")
+def _keyed(request: Update | Claim | Step, scope: Scope, headers: _Given, body: bytes) -> Request:
+    """The request together with its key, if it has one."""
+    key = _key(headers)
+    return request if key is None else Keyed(request, key, _fingerprint(scope, body))
+
+
+def _key(headers: _Given) -> str | None:
+    given = headers.get(b"idempotency-key")
     if given is None:
         return None
     if not _KEY.fullmatch(given):
@@ -317,12 +321,8 @@ def _logged(scope: Scope, send: Send) -> Send:
     return send_and_log
 
 
-def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
-    return next((value for name, value in headers if name == wanted), None)
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    length = int(_header(scope["headers"], b"content-length") or 0)
+async def _body(headers: _Given, receive: Receive) -> bytes:
+    length = int(headers.get(b"content-length", 0))
     if length > MAX_DRAINED:
         raise _too_large()
     message = await receive()
@@ -357,9 +357,9 @@ def _too_large() -> _Refused:
     return _Refused(413, f"a body has at most {MAX_BODY} bytes; make several requests of it", _CLOSE)
 
 
-def _read_request(body: bytes, scope: Scope, decode: Callable[[bytes], _R], operation: str) -> _R:
-    kind = _header(scope["headers"], b"content-type")
-    if kind is not None:
+def _read_request(body: bytes, headers: _Given, decode: Callable[[bytes], _R], operation: str) -> _R:
+    kind = headers.get(b"content-type")
+    if kind is not None and kind != b"application/json":
         media = kind.split(b";", 1)[0].strip().lower()
         if media == _FORM:
             body = _form_field(body, operation)

@@ -34,6 +34,8 @@ from taskstore.server.messages import (
 )
 
 MAX_ATTEMPTS: Final = INT32[-1]
+_TURN: Final[Mapping[type, int]] = {Claim: 0, Update: 1, Step: 2}
+"""In which order the requests of a batch have their turn."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -109,8 +111,8 @@ def leased(task: Task, claim: Claim, id: int, now: int) -> Task:
 
 
 def missing(ids: Iterable[int], tasks: Mapping[int, Task]) -> list[int]:
-    """Those of `ids` that do not exist, each once, in the order asked."""
-    return [id for id in dict.fromkeys(ids) if id not in tasks]
+    """Those of `ids` that do not exist, in the order asked."""
+    return [id for id in ids if id not in tasks]
 
 
 def contradictions(update: Update) -> list[str]:
@@ -124,12 +126,13 @@ def contradictions(update: Update) -> list[str]:
 
 def refusal(update: Update, tasks: Mapping[int, Task], now: int) -> Refusal:
     """Why `update` is forbidden, all culprits named; an empty refusal is none."""
-    changes = [change.id for change in update.updates or ()]
-    touched = dict.fromkeys([*changes, *(update.deletes or ())])
+    changes = dict.fromkeys([change.id for change in update.updates or ()])
+    deletes = dict.fromkeys(update.deletes or ())
+    touched = changes | deletes if changes else deletes
     return Refusal(
         changes=missing(changes, tasks),
-        deletes=missing(update.deletes or (), tasks),
-        depends=missing(update.depends or (), tasks),
+        deletes=missing(deletes, tasks),
+        depends=missing(dict.fromkeys(update.depends or ()), tasks),
         owned=[id for id in touched if id in tasks and not may_change(tasks[id], update.client, now)],
         bugs=contradictions(update) if changes else [],
     )
@@ -228,20 +231,20 @@ def decide(batch: Sequence[Request], seen: Seen) -> tuple[list[Answer], Change]:
     """The answer to each request, in the order of the batch, and what they change together."""
     book = _Book(seen, late_groups(batch))
     answers: dict[int, Answer] = {}
-    for position in sorted(range(len(batch)), key=lambda position: _turn(batch[position])):
+    turns = [_TURN[type(_plain(request))] for request in batch]
+    for position in sorted(range(len(batch)), key=turns.__getitem__):
         answers[position] = book.answer(batch[position])
     return [answers[position] for position in range(len(batch))], book.change()
 
 
 def late_groups(batch: Iterable[Request]) -> set[str]:
     """The groups from which steps claim, and so after the updates of the batch."""
-    plain = (request.request if isinstance(request, Keyed) else request for request in batch)
-    return {name for each in plain if isinstance(each, Step) and each.claim for name in each.claim.names}
+    steps = [step for request in batch if isinstance(step := _plain(request), Step)]
+    return {name for step in steps if step.claim for name in step.claim.names}
 
 
-def _turn(request: Request) -> int:
-    plain = request.request if isinstance(request, Keyed) else request
-    return 0 if isinstance(plain, Claim) else 1 if isinstance(plain, Update) else 2
+def _plain(request: Request) -> Update | Claim | Step:
+    return request.request if isinstance(request, Keyed) else request
 
 
 class _Book:
@@ -273,7 +276,7 @@ class _Book:
         return self.keyed(request)
 
     def claim(self, claim: Claim) -> Outcome:
-        if claim.depends and (gone := missing(claim.depends, self.tasks)):
+        if claim.depends and (gone := missing(dict.fromkeys(claim.depends), self.tasks)):
             return Outcome(error=Refusal(depends=gone))
         return Outcome(self.leases(claim))
 
