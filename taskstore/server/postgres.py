@@ -36,10 +36,14 @@ reported as one of unknown outcome. There is no time limit on a commit, for a li
 
 A connection pooler has to be in session mode, since connections have settings of their own.
 
-**What it asks of the database.** Its clock is the store's, for all servers: let it be slewed, not stepped. Its long
-transactions hold up vacuuming, and then every claim has to step over all that has been consumed since (40 ms after
-200,000 tasks, measured; 1 ms after a million without): take backups from a replica, or keep pg_dump short. Listings of
-ours hold up nothing.
+**Time** is the database's, for all servers. When its clock is set, or a standby whose clock is another's takes over, no
+batch is decided by the new time: every batch looks at the clock, and every server knows how late it must be (see
+clock.py). What sets the store's time right is kept in the table `store`. A server that starts within moments of such a
+step is no witness of it: if it is the first to write something, the step stands.
+
+**What it asks of the database.** Long transactions in it hold up vacuuming, and then every claim has to step over all
+that has been consumed since (40 ms after 200,000 tasks, measured; 1 ms after a million without): take backups from a
+replica, or keep pg_dump short. Listings of ours hold up nothing.
 """
 # ruff: noqa: S608 - what is put into SQL here are constants of this file, and nothing else.
 
@@ -56,7 +60,7 @@ import psycopg.sql
 from psycopg.pq import TransactionStatus
 
 from taskstore.errors import StoreError
-from taskstore.server.clock import Clock
+from taskstore.server.clock import SLEW, STEP_NS, Clock, Reading, Witness, elapsed
 from taskstore.server.database import Database, Session
 from taskstore.server.messages import GroupStats, Record, Task, Totals
 from taskstore.server.rules import Change, Seen, Wanted
@@ -123,6 +127,13 @@ _MIGRATIONS: Final[list[LiteralString]] = [
     );
     INSERT INTO store (schema, home) SELECT 0, """
     + _HOME,
+    """
+    -- How far the store's time is ahead of this machine's, and the latest one at which a server has said so.
+    ALTER TABLE store ADD COLUMN shift bigint NOT NULL DEFAULT 0, ADD COLUMN seen bigint NOT NULL DEFAULT 0;
+    -- Nanoseconds since the epoch. The seconds are an exact number with six decimals, so nothing is rounded.
+    CREATE FUNCTION wall() RETURNS bigint LANGUAGE sql VOLATILE
+    AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000 $$;
+    """,
 ]
 """How a database comes from one version of the schema to the next."""
 
@@ -142,8 +153,7 @@ _NAMED: Final = """
     SELECT id, name, data, available, owner, attempts FROM task WHERE id = ANY (%b::bigint[]) ORDER BY id FOR UPDATE
 """
 _COME_TO_BE: Final = "SELECT id FROM task WHERE id = ANY (%b::bigint[]) LIMIT 1"
-# The seconds are an exact number with six decimals, so nothing is rounded.
-_NOW: Final = "(SELECT coalesce(%b::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000))"
+_NOW: Final = "(SELECT coalesce(%b::bigint, wall() + shift) FROM store WHERE one)"
 # Locks what it returns and nothing else, or other servers would find nothing: the choice at random is made among ids,
 # and rows are locked one by one until there are enough. Where too many of those among which it chooses are in other
 # hands, the search goes on behind them, in order.
@@ -171,11 +181,19 @@ _HELD: Final = """
     SELECT id FROM task WHERE name = ANY (%b::bytea[]) AND available <= %b::bigint
     EXCEPT SELECT unnest(%b::bigint[]) LIMIT %b::bigint
 """
-_FRESH: Final = f"""
-    SELECT {_NOW}, CASE WHEN is_called THEN last_value ELSE 0 END,
+_CLOCK: Final = f"SELECT {_NOW}, shift, seen FROM store WHERE one"
+_FRESH: Final = """
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END,
         ARRAY (SELECT nextval('task_id') FROM generate_series(1, %b::bigint))
     FROM task_id
 """
+_SET_CLOCK: Final = "UPDATE store SET shift = shift + %b WHERE shift = %b"
+# Waits for nobody: whoever has the row says the same.
+_SEEN: Final = f"""
+    UPDATE store
+    SET seen = %(now)b, shift = shift - sign(shift)::bigint * least(abs(shift), (%(now)b::bigint - seen) / {SLEW})
+    WHERE one IN (SELECT one FROM store WHERE shift = %(shift)b AND seen < %(now)b FOR UPDATE SKIP LOCKED)
+""".encode()
 _DELETE: Final = "DELETE FROM task WHERE id = ANY (%b::bigint[])"
 _INSERT: Final = """
     INSERT INTO task (id, name, data, available, owner, attempts)
@@ -267,6 +285,7 @@ class PostgresStorage:
     def __init__(self, url: str, *, clock: Clock | None = None, alone: bool = False) -> None:
         self._database = Database(url)
         self._clock = clock
+        self._witness = Witness()
         self._alone = False
         self._idle: deque[Session] = deque()
         with self._failing():
@@ -299,7 +318,7 @@ class PostgresStorage:
 
         `held` are such tasks, found before. Now it waits for them, for what it has locked it can claim.
         """
-        now = self._clock and self._clock()
+        now, sent = self._clock and self._clock(), elapsed()
         records = named = claimable = None
         with session.pipeline():
             session.execute("BEGIN")
@@ -314,20 +333,35 @@ class PostgresStorage:
             if wanted.claims:
                 names = [name.encode() for name in wanted.claims]
                 claimable = session.execute(_CLAIMABLE, [now, names, list(wanted.claims.values())], binary=True)
-            instant = session.execute(_FRESH, [now, wanted.fresh], binary=True)
+            clock = session.execute(_CLOCK, [now], binary=True)
+            ids = session.execute(_FRESH, [wanted.fresh], binary=True)
+        reading = self._checked(session, clock, sent)
         tasks = {row[0]: _task(row) for row in named or () if row[0] in wanted.ids}
         if absent := [id for id in wanted.ids if id not in tasks]:
             _check_absent(session, absent)
-        [(now_ns, last_id, fresh)] = instant
-        known = [record for record in map(_record, records or ()) if record.now > now_ns - KEEP_NS]
+        [(last_id, fresh)] = ids
+        known = [record for record in map(_record, records or ()) if record.now > reading.now - KEEP_NS]
         found: dict[str, list[Task]] = {name: [] for name in wanted.claims}
         for task in map(_task, claimable or ()):
+            if task.available > reading.now:
+                raise ConflictError("the clock was set right while tasks were looked for")
             found[task.group].append(task)
-        seen = Seen(now_ns, tasks, found, iter(fresh), {(record.client, record.key): record for record in known})
-        transaction = _Transaction(self, session, seen, max(last_id, *fresh[-1:], 0))
+        seen = Seen(reading.now, tasks, found, iter(fresh), {(record.client, record.key): record for record in known})
+        transaction = _Transaction(self, session, seen, max(last_id, *fresh[-1:], 0), reading)
         return transaction, _held(session, seen, {name: n - len(found[name]) for name, n in wanted.claims.items()})
 
-    def commit(self, session: Session, seen: Seen, change: Change, last_id: int) -> None:
+    def _checked(self, session: Session, clock: psycopg.Cursor[Any], sent: int) -> Reading:
+        """What `clock` has told; a `ConflictError` if that was wrong, after it has been set right for all servers."""
+        reading = Reading(*clock.fetchall()[0])
+        if self._clock is None and (correction := self._witness.correction(reading, sent, elapsed())):
+            session.execute("ROLLBACK")
+            session.execute(_SET_CLOCK, [correction, reading.shift])
+            text = f"the clock of {self._database} was set, by {-correction / 1e9:+.1f} s"
+            _log.warning("%s; the store's goes on evenly and follows slowly", text)
+            raise ConflictError(text)
+        return reading
+
+    def commit(self, session: Session, reading: Reading, change: Change, last_id: int) -> None:
         """Write `change` and make it durable, in one round trip. For the transaction only.
 
         `last_id` is the largest id that is known to be given out.
@@ -343,7 +377,9 @@ class PostgresStorage:
                 if change.gone:
                     session.execute(_DELETE, [list(change.gone)])
                 _insert(session, change.made)
-                _keep(session, change.records, seen.now)
+                _keep(session, change.records, reading.now)
+                if self._clock is None and reading.now > reading.seen + STEP_NS:
+                    session.execute(_SEEN, {"now": reading.now, "shift": reading.shift})
                 if highest > last_id:  # They are from another store, which is being copied.
                     session.execute(_RAISE_ID, [highest])
                 end = session.execute("COMMIT")
@@ -365,6 +401,8 @@ class PostgresStorage:
     def group(self, name: str, *, limit: int, owned: bool) -> Generator[list[Task], None, None]:
         """The tasks of a group at one instant, in pages, ordered by available time and id."""
         until = _END_OF_TIME if owned else self._clock and self._clock()
+        if not owned:
+            self._look_at_the_clock()
 
         def first_page(session: Session) -> list[Task]:
             with session.pipeline():
@@ -398,6 +436,7 @@ class PostgresStorage:
     def stats(self, prefix: str, limit: int) -> tuple[list[GroupStats], Totals]:
         """What the groups hold whose name begins with `prefix`, at most `limit` of them or, with 0, all; and totals."""
         start = prefix.encode()
+        self._look_at_the_clock()
         *rows, totals = self._rows(_STATS, [self._clock and self._clock(), start, start, limit or None])
         groups = [
             GroupStats(name.decode(), available, owned, delayed, age if available else 0)
@@ -405,6 +444,18 @@ class PostgresStorage:
         ]
         _, available, owned, delayed, number = totals
         return groups, Totals(number, available, owned, delayed)
+
+    def _look_at_the_clock(self) -> None:
+        """Make sure that a read does not meet a clock that was set."""
+
+        def look(session: Session) -> None:
+            sent = elapsed()
+            with suppress(ConflictError):
+                self._checked(session, session.execute(_CLOCK, [None], binary=True), sent)
+
+        with self._failing():
+            session, _ = self._on_session(look)
+            self.end(session)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -481,10 +532,11 @@ class PostgresStorage:
 
 
 class _Transaction:
-    def __init__(self, storage: PostgresStorage, session: Session, seen: Seen, last_id: int) -> None:
+    def __init__(self, storage: PostgresStorage, session: Session, seen: Seen, last_id: int, reading: Reading) -> None:
         self._storage = storage
         self._session = session
         self._last_id = last_id
+        self._reading = reading
         self._change = Change((), ())
         self.seen = seen
 
@@ -492,7 +544,7 @@ class _Transaction:
         self._change = change  # It is sent with the commit, which spares a round trip.
 
     def commit(self) -> None:
-        self._storage.commit(self._session, self.seen, self._change, self._last_id)
+        self._storage.commit(self._session, self._reading, self._change, self._last_id)
 
     def rollback(self) -> None:
         self._storage.end(self._session)
