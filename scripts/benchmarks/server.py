@@ -1,6 +1,8 @@
 """The durable server, against the same HTTP front with a constant answer and against the disk."""
 
+import contextlib
 import os
+import socket
 import statistics
 import tempfile
 import threading
@@ -8,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,6 +19,7 @@ from benchmarks.report import Figure
 
 SECONDS = 3.0
 MILLION = 1_000_000
+WAITERS = 1_000
 
 
 def measure(runs: int, directory: Path) -> Iterator[Figure]:
@@ -24,6 +28,7 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
     yield adds(runs, directory)
     yield from a_million(runs, directory)
     yield beside_a_listing(runs, directory)
+    yield from waiting(runs, directory)
 
 
 def throughput(runs: int, directory: Path) -> Iterator[Figure]:
@@ -92,6 +97,26 @@ def beside_a_listing(runs: int, directory: Path) -> Figure:
                   "without it", ratio, "<= 3", ratio <= 3)  # fmt: skip
 
 
+def waiting(runs: int, directory: Path) -> Iterator[Figure]:
+    """What a thousand claims cost that wait for a task, each on a connection of its own."""
+    with fresh(directory) as (url, pid), contextlib.ExitStack() as connections:
+        address, before = urlsplit(url), resident_mb(pid)
+        claim = load.post("/claim", {"clientid": 1, "group": "nothing", "duration": 10**9, "wait": 3_600 * 10**9})
+        for _ in range(WAITERS):
+            connection = socket.create_connection((address.hostname or "", address.port or 0))
+            connections.enter_context(connection).sendall(claim)
+        time.sleep(SECONDS)
+        shares = []
+        for _ in range(runs):
+            begun, used = time.perf_counter(), processor_s(pid)
+            time.sleep(SECONDS)
+            shares.append((processor_s(pid) - used) / (time.perf_counter() - begun))
+        share, size = statistics.median(shares) * 100, resident_mb(pid)
+    yield Figure("1,000 claims that wait, idle", share, "% of a core", target="< 1", met=share < 1)
+    yield Figure("resident with 1,000 claims that wait", size, "MB", "an idle server", size / before)
+    yield Figure("what these claims take of it", size - before, "MB", target="< 50", met=size - before < 50)
+
+
 @contextmanager
 def listing(url: str) -> Iterator[None]:
     """Read the whole group over and over, beside something else."""
@@ -140,6 +165,12 @@ def fsync_s(directory: Path, times: int = 500) -> float:
             os.fdatasync(file.fileno())
             took.append(time.perf_counter() - begun)
     return statistics.median(took)
+
+
+def processor_s(pid: int) -> float:
+    """The processor time that a process has used so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:

@@ -194,7 +194,7 @@ class Engine:
             self._looker = asyncio.create_task(self._look())
 
     def _time_up(self, call: _Call) -> None:
-        if call in self._parking:
+        if call in self._parking and not call.done.done():  # A client that hung up leaves a moment later.
             call.done.set_result(Outcome() if call.updated is None else StepOutcome([], call.updated))
         call.wait_s = 0.0
 

@@ -261,14 +261,24 @@ class App:
 
 async def _unless_disconnected(answering: Coroutine[Any, Any, Answer], receive: Receive) -> Answer:
     """The answer; or, if the client hangs up before it is there, no answer and no claim."""
-    call, hanging_up = asyncio.ensure_future(answering), asyncio.ensure_future(_disconnect(receive))
+    # Thousands may wait here, so this is one more task for each, and not two.
+    hanging_up, waiting, is_hung_up = asyncio.ensure_future(_disconnect(receive)), asyncio.current_task(), False
+
+    def hang_up(_: object) -> None:
+        nonlocal is_hung_up
+        if waiting is not None and not hanging_up.cancelled() and not is_answered:
+            is_hung_up = waiting.cancel()
+
+    is_answered = False
+    hanging_up.add_done_callback(hang_up)
     try:
-        await asyncio.wait([call, hanging_up], return_when=asyncio.FIRST_COMPLETED)
-        if not call.done():
-            call.cancel()
-            raise _HungUp
-        return call.result()
+        return await answering
+    except asyncio.CancelledError:
+        if is_hung_up:
+            raise _HungUp from None
+        raise
     finally:
+        is_answered = True
         hanging_up.cancel()
 
 

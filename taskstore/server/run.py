@@ -94,6 +94,7 @@ def serve(
     if access_log:
         logging.basicConfig(stream=sys.stderr, format="%(message)s")
         logging.getLogger("taskstore.access").setLevel(logging.INFO)
+    _allow_many_files()
     with bound(host, port) as listener:
         url = url_of(listener)
 
@@ -109,6 +110,15 @@ def serve(
             return run(say)
         open_storage(store).close()  # What is wrong with it is told once, and before there are several.
         return run_together(workers, run, say)
+
+
+def _allow_many_files() -> None:
+    """Let this process have as many connections as it may: usual is a soft limit of 1,024, and each takes a file."""
+    with suppress(ImportError, ValueError, OSError):  # There is none on Windows, and macOS has one of its own.
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def url_of(listener: socket.socket) -> str:

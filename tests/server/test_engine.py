@@ -195,3 +195,17 @@ def test_closing_finishes_what_is_under_way(storage: Watched) -> None:
     again = open_storage(storage.path)
     assert again.tasks([task.id]) == {task.id: task}
     again.close()
+
+
+def test_clients_that_hang_up_in_the_moment_of_the_end_do_not_disturb_it(storage: Watched) -> None:
+    async def main(engine: Engine) -> None:
+        claims = [asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9))) for _ in range(3)]
+        while engine.parked < len(claims):
+            await asyncio.sleep(0)
+        claims[0].cancel()
+        engine.drain()
+        answers = await asyncio.gather(*claims, return_exceptions=True)
+        assert isinstance(answers[0], asyncio.CancelledError)
+        assert answers[1:] == [Outcome(), Outcome()]
+
+    run(storage, main)

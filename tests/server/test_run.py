@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -163,3 +164,19 @@ def test_processes_over_one_database_live_and_die_together(postgres_url: str) ->
         assert httpx.get(f"{url}/groups").json() == ["g"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
+
+
+def test_the_usual_limit_of_open_files_is_none_of_connections(tmp_path: Path) -> None:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, files[0]), files[1]))
+    try:
+        with served(tmp_path / "store.db") as (_, url), ExitStack() as connections:
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
+            host, _, port = url.removeprefix("http://").partition(":")
+            for _ in range(100):
+                connections.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            last = connections.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            last.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert last.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
