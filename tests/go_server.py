@@ -39,6 +39,8 @@ class Store:
 
     def update(self, asked: dict[str, Any]) -> dict[str, Any]:
         adds, updates, deletes = ([*(asked.get(name) or ())] for name in ("adds", "updates", "deletes"))
+        if not (adds or updates or deletes):  # whatever it depends on
+            return {"Tasks": None, "Error": {"Changes": [], "Deletes": [], "Depends": [], "Owned": [], "Bugs": [{}]}}
         client, now = asked["clientid"], time.time_ns()
         owned = [id for id in (*deletes, *(change["id"] for change in updates)) if self._is_anothers(id, client, now)]
         refusal = {
@@ -48,8 +50,6 @@ class Store:
             "Owned": owned,
             "Bugs": [{} for add in adds if not add.get("group")],
         }
-        if not (adds or updates or deletes):
-            refusal["Bugs"] = [{}]
         if any(refusal.values()):
             return {"Tasks": None, "Error": refusal}
         groups = [add["group"] for add in adds] + [self.tasks[change["id"]].group for change in updates]
@@ -105,8 +105,10 @@ class Handler(BaseHTTPRequestHandler):
         elif room in PLURAL:
             expected = f"/{room}/{PLURAL[room]}"
             self._answer(400, TEXT, f"invalid {room} request, expected {expected}, got {path}\n")
+        elif path in {"/update", "/claim"}:
+            self._answer(405, None, "")
         else:
-            self._answer(405 if path in {"/update", "/claim"} else 404, None, "")
+            self._answer(404, TEXT, "404 page not found\n")
 
     def do_PUT(self) -> None:
         self.do_GET()

@@ -109,7 +109,7 @@ class GoDialect(Dialect):
         Raises:
             Absent: the server does not understand its own address, as the published one does not.
         """
-        if answer.status in (301, 400, 404):
+        if answer.status in (301, 307, 400, 404):  # `/group` is redirected with 301 by older Go, 307 by newer.
             raise Absent(f"this server cannot answer such a read (status {answer.status})")
         content = self.content(answer)
         for task in content if isinstance(content, list) else [content]:

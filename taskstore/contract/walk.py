@@ -70,8 +70,7 @@ class _Walker:
         lists["deletes"] = [self.id() for _ in range(random.choice((0, 0, 0, 1, 2)))]
         lists["depends"] = [self.id() for _ in range(random.choice((0, 0, 0, 1, 2)))]
         given = {name: each for name, each in lists.items() if each or random.random() < 0.2}
-        if given or self.store.dialect.name == "json":
-            self.store.update(client=random.choice(self.clients), **given)
+        self.store.update(client=random.choice(self.clients), **given)
 
     def add(self) -> dict[str, Any]:
         return {"group": self.random.choice(self.groups), **self.change()}

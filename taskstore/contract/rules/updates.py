@@ -77,7 +77,7 @@ def a_changed_dependency_refuses_an_update(store: Store) -> None:
     """An update that depends on an id is refused once that task was changed, claimed or deleted."""
     changed, claimed, deleted = (store.add(store.group(what)) for what in ("changed", "claimed", "deleted"))
     tasks = store.make(adds=[changed, claimed, deleted])
-    store.make(depends=[task.id for task in tasks])
+    store.make(adds=[store.add()], depends=[task.id for task in tasks])
     store.make(updates=[{"id": tasks[0].id}], deletes=[tasks[2].id])
     store.take(claimed["group"])
     for task in tasks:
