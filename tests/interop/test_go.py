@@ -1,9 +1,9 @@
 """The originals in Go: the published client on our server, and our client on the published server.
 
-The program in go/ is built here, and so is the published server, `service/taskserver`. Their module comes from the
-module proxy, or from a checkout of it that TASKSTORE_GO_ORIGINAL names; where it cannot be had, what needs it is
-skipped, and says so. The program is also built with the stand-in for the published client, which is held to the
-recorded requests: so Go itself reads our answers wherever there is a Go.
+The program in go/ is built here, and so is the published server. Their module comes from the module proxy, or from a
+checkout of it that TASKSTORE_GO_ORIGINAL names; where it cannot be had, what needs it is skipped, and says so. The
+program is also built with the stand-in for the published client, which is held to the recorded requests: so Go itself
+reads our answers wherever there is a Go.
 """
 
 import contextlib
@@ -27,12 +27,15 @@ from conftest import Colour
 from test_dialect import CHANGES, READS, round_of_work
 
 from taskstore import HTTPError
+from taskstore.contract.run import Settings, check
 from taskstore.testing import LiveServer
 
 HERE = Path(__file__).parent / "go"
 RECORDED = Path(__file__).parents[1] / "wire" / "go_client_requests.jsonl"
 ORIGINAL = "github.com/shiblon/taskstore@master"
 """Where entrogo.com/taskstore really is. Its last commit is of 2018; Go's checksum database vouches for the content."""
+SERVERS = ("taskserver", "server")
+"""Where in `service/` the published server is: it was renamed once, so an older checkout has the second name."""
 BUILD_S = 300
 MISSING = 987654321
 
@@ -202,7 +205,10 @@ def test_the_go_client_sends_the_requests_that_were_recorded(client: Path, serve
 @pytest.fixture(scope="module")
 def taskserver(published: Path) -> Path:
     """The published server."""
-    go("build", "-o", "taskserver", "entrogo.com/taskstore/service/taskserver", cwd=published)
+    module = "entrogo.com/taskstore"
+    services = Path(go("list", "-m", "-f", "{{.Dir}}", module, cwd=published).strip()) / "service"
+    name = next(name for name in SERVERS if (services / name).is_dir())
+    go("build", "-o", "taskserver", f"{module}/service/{name}", cwd=published)
     return published / "taskserver"
 
 
@@ -242,3 +248,12 @@ def test_our_client_says_what_is_the_matter_with_the_published_server(colour: Co
     for read in READS.values():
         with pytest.raises(HTTPError, match="answers neither task nor tasks nor group"):
             read(colour.client(original, dialect="go"))
+
+
+def test_the_published_server_keeps_what_our_kit_demands_in_its_dialect(original: str) -> None:
+    """So the kit accuses no server of being like the original, and knows the original better than its stand-in does."""
+    verdicts = check(Settings(original, dialect="go", seed=1)).verdicts
+    assert [(verdict.rule, verdict.message) for verdict in verdicts if verdict.status == "fail"] == []
+    assert {"claims-are-random", "a-claim-takes-a-task-over", "any-sequence-is-answered-right"} <= {
+        verdict.rule for verdict in verdicts if verdict.status == "pass"
+    }
