@@ -1,7 +1,7 @@
 """Faults in what updates and claims do."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -226,10 +226,13 @@ def owned_told_as_missing(patch: pytest.MonkeyPatch) -> None:
 def repeated_ids_told_twice(patch: pytest.MonkeyPatch) -> None:
     """A missing id that stands twice in a list is told twice."""
 
-    def missing(ids: Iterable[int], tasks: Mapping[int, Task]) -> list[int]:
-        return [id for id in ids if id not in tasks]
+    def told(call: Call, error: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        missing = {
+            name: [id for id in call.content.get(name) or () if id in error[name]] for name in ("deletes", "depends")
+        }
+        return {**error, **missing}
 
-    patch.setattr(rules, "missing", missing)
+    changing_error(patch, told)
 
 
 @fault("contradictions-are-bugs")
