@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +18,10 @@ import httpx
 import pytest
 
 from taskstore.errors import StoreError
-from taskstore.server import serve
+from taskstore.server import run, serve
 from taskstore.server.engine import Engine
 from taskstore.server.http import STUCK_SECONDS
-from taskstore.server.run import RunningServer, bound
+from taskstore.server.run import RunningServer, bound, open_storage
 from taskstore.server.sqlite import SqliteStorage
 
 
@@ -55,6 +56,30 @@ def test_a_signal_ends_it_with_exit_code_0_and_nothing_is_lost(tmp_path: Path, n
         assert process.returncode == 0
     with served(store) as (_, url):
         assert httpx.get(f"{url}/groups").json() == ["kept"]
+
+
+@pytest.mark.parametrize("how", ["stop", "signal"])
+def test_it_ends_as_soon_as_it_is_told_to(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a client that is connected and asks for nothing, and however rarely the server looks at the time."""
+    monkeypatch.setattr(run, "TICK_SECONDS", 60)
+    running = RunningServer(open_storage(":memory:"), bound("127.0.0.1", 0))
+    address = httpx.URL(running.url)
+    told: list[float] = []
+
+    def tell() -> None:
+        with socket.create_connection((address.host, address.port or 0), timeout=30) as idle:
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert idle.recv(10_000).startswith(b"HTTP/1.1 200")
+            told.append(time.monotonic())
+            running.stop() if how == "stop" else os.kill(os.getpid(), signal.SIGTERM)
+            assert idle.recv(10_000) == b""
+
+    client = threading.Thread(target=tell)
+    running.on_start = client.start
+    assert running.run(signals=how == "signal") == 0
+    assert time.monotonic() - told[0] < 20
+    client.join()
+    running.stop()  # Once more is no error.
 
 
 def test_what_was_answered_outlives_a_kill(tmp_path: Path) -> None:
