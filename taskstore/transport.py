@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
@@ -363,7 +364,7 @@ class Sender(_Sender[_Pool]):
             from taskstore import fast
 
             return fast.Pool(self._fast)
-        return _HttpxPool(_own(httpx.Client), self._headers, self._auth, injected=False)
+        return _HttpxPool(_own(httpx.Client, self.base_url), self._headers, self._auth, injected=False)
 
     def _wrapped(self, http_client: httpx.Client) -> _Pool:
         return _HttpxPool(http_client, self._headers, self._auth, injected=True)
@@ -418,7 +419,7 @@ class AsyncSender(_Sender[_AsyncPool]):
             from taskstore import fast
 
             return fast.AsyncPool(self._fast)
-        return _AsyncHttpxPool(_own(httpx.AsyncClient), self._headers, self._auth, injected=False)
+        return _AsyncHttpxPool(_own(httpx.AsyncClient, self.base_url), self._headers, self._auth, injected=False)
 
     def _wrapped(self, http_client: httpx.AsyncClient) -> _AsyncPool:
         return _AsyncHttpxPool(http_client, self._headers, self._auth, injected=True)
@@ -444,9 +445,11 @@ def _tell(pause: retries.Pause) -> None:
     _log.log(level, "once more in %.2f s, for: %s", pause.seconds, pause.why)
 
 
-def _own(kind: type[H]) -> H:
+def _own(kind: type[H], base_url: str) -> H:
+    # Reading the certificates takes twenty times as long as all the rest. This context has none, and so trusts nobody.
+    plain = httpx.URL(base_url).scheme == "http"
     try:
-        return kind(limits=_LIMITS)
+        return kind(limits=_LIMITS, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True)
     except Exception as error:
         message = f"the proxies or certificates that the environment names cannot be used: {error}"
         raise UsageError(message) from error
