@@ -83,7 +83,7 @@ def _carry_out(settings: Settings, chunks: Sequence[str], screen: show.Screen) -
         url = settings.url or stack.enter_context(embedded_server(folder))
         token = settings.token if settings.url else None
         client = stack.enter_context(HTTPClient(url, auth=token))
-        client.groups()  # If this address answers nothing, or something else, say so before anything is started.
+        client.groups(retry=None)  # If this address answers nothing, or something else, say so at once.
         groups = Groups(f"demo-{secrets.token_hex(4)}")
         if settings.url:
             stack.callback(_purge, client, groups, settings.lease_ns)
