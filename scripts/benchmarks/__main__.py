@@ -6,9 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from benchmarks import client, growth, peers, report, server, storage, worker
+from benchmarks import client, growth, peers, postgres, report, server, storage, worker
 
-SUBJECTS: Final = {module.__name__.rpartition(".")[2]: module for module in (server, client, worker, storage, growth)}
+SUBJECTS: Final = {
+    module.__name__.rpartition(".")[2]: module for module in (server, client, worker, storage, growth, postgres)
+}
 
 EPILOG: Final = """\
 subjects:

