@@ -183,11 +183,13 @@ def test_a_damaged_backup_is_not_restored(path: Path, storage: SqliteStorage) ->
     assert not path.with_name("new.db").exists()
 
 
-def test_a_file_of_the_first_schema_is_migrated(path: Path) -> None:
+@pytest.mark.parametrize("schema", range(1, len(_MIGRATIONS)))
+def test_a_file_of_an_older_schema_is_migrated(path: Path, schema: int) -> None:
     connection = apsw.Connection(str(path))
     connection.pragma("application_id", _APPLICATION_ID)
-    connection.execute(_MIGRATIONS[0])
-    connection.pragma("user_version", 1)
+    for migration in _MIGRATIONS[:schema]:
+        connection.execute(migration)
+    connection.pragma("user_version", schema)
     connection.execute("INSERT INTO task (id, name, data, available, owner) VALUES (5, 'g', 'old', 1, 7)")
     connection.execute("UPDATE store SET last_id = 5")
     connection.close()
