@@ -120,9 +120,9 @@ class Engine:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             for call in batch:
-                if call.woken and call.done.cancelled():
-                    self._wake_next(call)  # The news that it was woken for is for somebody else now.
-            if present := [call for call in batch if not call.done.cancelled()]:
+                if call.woken and call.done.done():
+                    self._wake_next(call)  # Nobody waits for it now, so its news is for somebody else.
+            if present := [call for call in batch if not call.done.done()]:
                 await self._settle(present)
 
     @property

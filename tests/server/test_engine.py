@@ -14,6 +14,7 @@ from taskstore.server.messages import Claim, Outcome, TaskAdd, Update
 from taskstore.server.rules import Wanted
 from taskstore.server.sqlite import SqliteStorage
 from taskstore.server.storage import CommitError, Transaction
+from taskstore.testing import SettableClock
 
 ME = 1000
 
@@ -51,6 +52,14 @@ def run(storage: SqliteStorage, body: Callable[[Engine], Coroutine[Any, Any, Non
             await engine.close()
 
     asyncio.run(main())
+
+
+async def parked(engine: Engine, number: int) -> None:
+    """Wait until so many claims wait for something to claim; they are on their way."""
+    for _ in range(100):
+        if engine.parked < number:
+            await asyncio.sleep(0)
+    assert engine.parked == number
 
 
 def outcome(answer: object) -> Outcome:
@@ -200,12 +209,30 @@ def test_closing_finishes_what_is_under_way(storage: Watched) -> None:
 def test_clients_that_hang_up_in_the_moment_of_the_end_do_not_disturb_it(storage: Watched) -> None:
     async def main(engine: Engine) -> None:
         claims = [asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9))) for _ in range(3)]
-        while engine.parked < len(claims):
-            await asyncio.sleep(0)
+        await parked(engine, len(claims))
         claims[0].cancel()
         engine.drain()
         answers = await asyncio.gather(*claims, return_exceptions=True)
         assert isinstance(answers[0], asyncio.CancelledError)
         assert answers[1:] == [Outcome(), Outcome()]
+
+    run(storage, main)
+
+
+def test_a_claim_whose_time_is_up_takes_nothing_though_there_is_news_in_the_same_moment() -> None:
+    clock = SettableClock()
+    storage = SqliteStorage(":memory:", clock=clock)
+
+    async def main(engine: Engine) -> None:
+        await engine.apply(Update(ME, [TaskAdd("g", "later", -1)]))
+        waits = asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9)))
+        await parked(engine, 1)
+        clock.advance(1)
+        engine.drain()
+        engine.look_again()
+        assert await waits == Outcome()
+        await asyncio.sleep(0)
+        claimed = outcome(await asyncio.wait_for(engine.apply(Claim(ME, "g", 10**9)), 30)).tasks
+        assert [(task.data, task.attempts) for task in claimed] == [("later", 1)]
 
     run(storage, main)
