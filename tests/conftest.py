@@ -178,13 +178,23 @@ def in_a_fork(function: Callable[[], T]) -> T:
     return cast(T, result)
 
 
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> bool:
+    """Whether the tests of the kit try all rules on each broken server, and print the matrix of them."""
+    return _prints_matrix(request.config)
+
+
+def _prints_matrix(config: pytest.Config) -> bool:
+    return any("contract" in argument for argument in config.args)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After the tests of the kit, which broken server was caught by which rule."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
     rows = [json.loads(str(value)) for report in reports for name, value in report.user_properties if name == "fault"]
     if not rows:
         return
-    if terminalreporter.verbosity < 1 and not any("contract" in argument for argument in config.args):
+    if not _prints_matrix(config):
         terminalreporter.write_line(f"{len(rows)} broken servers; pytest tests/contract shows which rule caught which")
         return
     columns = list(dict.fromkeys(rule for row in rows for rule in row["meant"]))

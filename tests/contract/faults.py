@@ -25,17 +25,19 @@ class Fault(NamedTuple):
     """How coarse the server's clock is."""
     level: str
     """The level at which it shows."""
+    tries: int
+    """How often its rules are tried, each time with another seed, until it shows."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*caught_by: str, tick_ns: int = 1, level: str = "core") -> Callable[[Plant], Plant]:
+def fault(*caught_by: str, tick_ns: int = 1, level: str = "core", tries: int = 1) -> Callable[[Plant], Plant]:
     """Enter a fault into the catalogue."""
 
     def enter(plant: Plant) -> Plant:
         name = plant.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, plant, caught_by, tick_ns, level)
+        FAULTS[name] = Fault(name, plant, caught_by, tick_ns, level, tries)
         return plant
 
     return enter

@@ -612,10 +612,10 @@ def keys_in_capitals(patch: pytest.MonkeyPatch) -> None:
     tamper(patch, after=after)
 
 
-# What happens now and then
+# What happens now and then. Of ten random walks one or two do not come across it.
 
 
-@fault("any-sequence-is-answered-right")
+@fault("any-sequence-is-answered-right", tries=10)
 def change_lost_now_and_then(patch: pytest.MonkeyPatch) -> None:
     """Every 13th update that both changes and deletes does not delete."""
     seen: list[Call] = []
@@ -630,7 +630,7 @@ def change_lost_now_and_then(patch: pytest.MonkeyPatch) -> None:
     tamper(patch, before=before)
 
 
-@fault("any-sequence-is-answered-right")
+@fault("any-sequence-is-answered-right", tries=10)
 def dependency_forgotten_now_and_then(patch: pytest.MonkeyPatch) -> None:
     """Every third claim that depends on something forgets it."""
     seen: list[Call] = []
