@@ -187,7 +187,7 @@ class Kit:
             return check_schema(
                 contract,
                 gateway,
-                self.shrinker,
+                self.shrinker if self.settings.shrink else None,
                 seed=self.seed + round_,
                 examples=self.settings.examples,
                 progress=show.generating,
