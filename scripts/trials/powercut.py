@@ -37,7 +37,7 @@ LOG_PAGES: Final = 12
 PER_RECORDING: Final = 1_000
 """How many states a recording is good for."""
 SHOWN: Final = 10
-"""How many violations are told."""
+"""How many recordings with violations are told."""
 COMMITTED: Final = "committed"
 """The event that says that a commit has returned."""
 
@@ -287,13 +287,14 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    found, done = 0, 0
+    found, done, shown = 0, 0, 0
     seeds = range(options.seed, options.seed + -(-options.states // PER_RECORDING))
     with ProcessPoolExecutor() as pool:
         for seed, told in zip(seeds, pool.map(_told, seeds), strict=True):
-            found, done = found + len(told), done + PER_RECORDING
-            if told and found <= SHOWN:
+            if told and shown < SHOWN:
                 print(f"seed {seed}: {told[0]}", flush=True)
+                shown += 1
+            found, done = found + len(told), done + PER_RECORDING
             if done % (100 * PER_RECORDING) == 0:
                 print(f"{done:,} states, {found} violations", flush=True)
     print(f"{done:,} states, {found} violations")
