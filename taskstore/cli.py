@@ -9,22 +9,27 @@ A new verb is one function that adds its parser and one that runs it, and a line
 
 import argparse
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, TypeAlias
 
-from taskstore.errors import TaskStoreError
+from taskstore.errors import HTTPError, TaskStoreError
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 """Runs a verb with its parsed arguments, and returns the exit code."""
 
 FAILED: Final = 1
+MISUSED: Final = 2
+"""What argparse, and so `taskstore`, returns where the arguments make no sense."""
 INTERRUPTED: Final = 128 + 2
 """What a shell reports for a command that SIGINT ended."""
 NO_READER: Final = 128 + 13
 """What a shell reports for a command that SIGPIPE ended."""
+STORE: Final = "taskstore.db"
+"""Where tasks are kept if nobody says where."""
 
 DESCRIPTION: Final = """\
 A transactional task store over HTTP. Tasks lie in groups; a worker claims one
@@ -92,9 +97,11 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (by default the process's arguments) names, and return its exit code."""
-    arguments = _parsed(sys.argv[1:] if argv is None else list(argv))
-    command: Command = arguments.command
     try:
+        arguments = _parsed(sys.argv[1:] if argv is None else list(argv))
+        if arguments is None:
+            return MISUSED
+        command: Command = arguments.command
         code = command(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -105,27 +112,60 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except (TaskStoreError, OSError) as error:
-        print(f"taskstore: {error}", file=sys.stderr)
+        print(f"taskstore: {error}{_advice(error)}", file=sys.stderr)
         return FAILED
     return code
 
 
-def _parsed(argv: list[str]) -> argparse.Namespace:
+def _advice(error: Exception) -> str:
+    """What to do about what a server has said, for whoever calls it from a command line."""
+    match error:
+        case HTTPError(status=401) if os.environ.get("TASKSTORE_TOKEN"):
+            return "; the token in TASKSTORE_TOKEN is not the one of this server"
+        case HTTPError(status=401):
+            return "; set TASKSTORE_TOKEN to the token of this server"
+        case HTTPError(status=404 | 405 | 501):
+            return "; is this the address of a taskstore server?"
+        case _:
+            return ""
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace | None:
+    """The arguments of a command; None where none is named, so that all of them are shown."""
     program: list[str] = []
     if argv[:1] == ["work"] and "--" in argv:
         # What follows is a command of its own, with arguments that may look like ours.
         end = argv.index("--")
         argv, program = argv[:end], argv[end + 1 :]
-    return _parser().parse_args(argv, argparse.Namespace(program=program))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="taskstore", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_AS_IS)
+    parser = _Parser(prog="taskstore", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_AS_IS)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in VERBS:
         add(verbs)
-    return parser
+    if not argv:
+        parser.print_help(sys.stderr)
+        return None
+    if not argv[0].startswith("-") and argv[0] not in verbs.choices:
+        parser.error(f"there is no command {argv[0]!r}{_meant(argv[0], verbs.choices)}")
+    arguments, unknown = parser.parse_known_args(argv, argparse.Namespace(program=program))
+    if unknown:
+        # Only the parser of the command itself knows what it takes, and argparse would send the user to the other one.
+        verbs.choices.get(argv[0], parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
+
+
+def _meant(word: str, words: Iterable[str]) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where to read on."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISUSED, f"{self.prog}: {message.removesuffix('.')} (see {self.prog} --help)\n")
 
 
 _AS_IS: Final = argparse.RawDescriptionHelpFormatter
@@ -154,7 +194,7 @@ def _add_serve(verbs: Any) -> None:
     parser.add_argument(
         "--store",
         metavar="STORE",
-        default="taskstore.db",
+        default=STORE,
         help="what holds the tasks: a file, made if missing; postgresql://...; or :memory: (default: %(default)s)",
     )
     parser.add_argument("--log", action="store_true", help="write a line for each request to standard error")
@@ -182,11 +222,16 @@ def _server_extra() -> Iterator[None]:
 def _serve(arguments: argparse.Namespace) -> int:
     with _server_extra():
         from taskstore.server import serve
+    token = os.environ.get("TASKSTORE_TOKEN") or None
+    if token and not (token.isprintable() and token == token.strip()):
+        raise TaskStoreError(
+            "TASKSTORE_TOKEN has a line break or a blank at its end, or another character that no header can carry"
+        )
     return serve(
         host=arguments.host,
         port=arguments.port,
         store=arguments.store,
-        token=os.environ.get("TASKSTORE_TOKEN") or None,
+        token=token,
         access_log=arguments.log,
         workers=arguments.workers,
     )
@@ -201,13 +246,15 @@ def _add_backup(verbs: Any) -> None:
         formatter_class=_AS_IS,
     )
     parser.add_argument("file", metavar="FILE", help="the new file")
-    parser.add_argument("--store", metavar="FILE", default="taskstore.db", help="the store (default: %(default)s)")
+    parser.add_argument("--store", metavar="FILE", default=STORE, help="the store (default: %(default)s)")
     parser.set_defaults(command=_backup)
 
 
 def _backup(arguments: argparse.Namespace) -> int:
     with _server_extra():
         from taskstore.server import backup
+    if "://" in arguments.store:
+        raise TaskStoreError("backup copies a store in a file; for one in PostgreSQL use pg_dump")
     tasks = backup(arguments.store, arguments.file)
     print(f"{arguments.file} holds the {tasks:,} tasks of {arguments.store}, checked and on disk")
     return 0
@@ -226,7 +273,7 @@ def _add_restore(verbs: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="the backup")
     parser.add_argument(
-        "--store", metavar="FILE", default="taskstore.db", help="the new file for the store (default: %(default)s)"
+        "--store", metavar="FILE", default=STORE, help="the new file for the store (default: %(default)s)"
     )
     parser.set_defaults(command=_restore)
 
@@ -235,7 +282,8 @@ def _restore(arguments: argparse.Namespace) -> int:
     with _server_extra():
         from taskstore.server import restore
     tasks = restore(arguments.file, arguments.store)
-    print(f"{arguments.store} holds the {tasks:,} tasks of {arguments.file}; serve it with: taskstore serve")
+    serve = "taskstore serve" if arguments.store == STORE else f"taskstore serve --store {shlex.quote(arguments.store)}"
+    print(f"{arguments.store} holds the {tasks:,} tasks of {arguments.file}; serve it with: {serve}")
     return 0
 
 
@@ -304,6 +352,9 @@ def _add_demo(verbs: Any) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from taskstore.demo import Settings, run
 
+    if arguments.url is None:
+        with _server_extra():
+            import taskstore.server  # noqa: F401 - it is the demo's own server that needs it, as a process of its own
     settings = Settings(
         paths=arguments.paths,
         workers=arguments.workers,

@@ -48,8 +48,12 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "COMMAND"),
-        (["sreve"], "invalid choice: 'sreve'"),
+        (["sreve"], "taskstore: there is no command 'sreve'; did you mean 'serve'? (see taskstore --help)"),
+        (["nothing-like-it"], "taskstore: there is no command 'nothing-like-it' (see taskstore --help)"),
+        (["--nope"], "COMMAND"),
+        (["--nope", "list"], "taskstore: unrecognized arguments: --nope"),
+        (["serve", "--prot", "1"], "taskstore serve: unrecognized arguments: --prot 1 (see taskstore serve --help)"),
+        (["add"], "GROUP (see taskstore add --help)"),
         (["serve", "--port", "65536"], "'65536' is no whole number from 0 to 65535"),
         (["serve", "--port", "-1"], "--port"),
         (["serve", "--token", "secret"], "unrecognized arguments"),
@@ -66,7 +70,15 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(
         cli.main(arguments)
     shown = capsys.readouterr()
     assert (end.value.code, shown.out) == (2, "")
+    assert re.fullmatch(r"taskstore.+\n", shown.err)
     assert complaint in shown.err
+
+
+def test_who_names_no_command_is_shown_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "taskstore serve  " in shown.err
 
 
 @pytest.mark.parametrize(
@@ -74,6 +86,10 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(
     [
         (["serve", "--host", "0.0.0.0", "--port", "0"], "TASKSTORE_TOKEN"),
         (["serve", "--store", "/no/such/directory/x.db", "--port", "0"], "/no/such/directory"),
+        (["backup", "/no/such/directory/x.db", "--store", __file__], "/no/such/directory/x.db: its directory"),
+        (["backup", "x.db", "--store", "postgresql://h/d"], "pg_dump"),
+        (["list", "--url", "http://127.0.0.1:1"], "Is a server running there (`taskstore serve`)"),
+        (["list", "--url", "127.0.0.1:8048"], "'127.0.0.1:8048' has to begin with http://"),
         (["demo", "/no/such/file"], "/no/such/file does not exist"),
         (["demo", "--svg", "/no/such/directory/x.svg"], "--svg"),
         (["demo", "--svg", "."], "--svg"),
@@ -141,11 +157,60 @@ def test_the_demo_gets_what_was_asked_for_and_the_signals_are_as_before(monkeypa
     ]
 
 
-def test_a_missing_extra_is_named() -> None:
-    program = "import sys; sys.modules['uvicorn'] = None; from taskstore.cli import main; sys.exit(main(['serve']))"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert shown.returncode == 1
-    assert re.fullmatch(r"taskstore: this needs the server: pip install 'taskstore\[server\]' .*\n", shown.stderr)
+@pytest.mark.parametrize(
+    ("arguments", "code", "lacks", "extra"),
+    [
+        (["serve"], 1, "uvicorn", "server"),
+        (["demo"], 1, "uvicorn", "server"),
+        (["backup", "x.db"], 1, "apsw", "server"),
+        (["restore", "x.db"], 1, "apsw", "server"),
+        (["copy", "x.db", "y.db"], 1, "apsw", "server"),
+        (["serve", "--store", "postgresql://h/d"], 1, "psycopg", "postgres"),
+        (["check", "http://127.0.0.1:1"], 2, "schemathesis", "contract"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else None,
+)
+def test_a_missing_extra_is_named(arguments: list[str], code: int, lacks: str, extra: str) -> None:
+    program = f"import sys; sys.modules[{lacks!r}] = None; from taskstore.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (shown.returncode, shown.stdout) == (code, "")
+    assert re.fullmatch(rf"taskstore: .* pip install 'taskstore\[{extra}\]' .*\n", shown.stderr)
+
+
+def test_the_client_and_its_commands_need_no_extra() -> None:
+    extras = [
+        "apsw",
+        "filelock",
+        "httptools",
+        "msgspec",
+        "rich",
+        "uvicorn",
+        "uvloop",
+        "psycopg",
+        "schemathesis",
+        "yaml",
+    ]
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras})); import taskstore; from taskstore.cli import main\n"
+        "for name in taskstore.__all__: getattr(taskstore, name)\n"
+        "with taskstore.HTTPClient(): sys.exit(main(['list', '--help']))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_an_interruption_is_one_line_while_arguments_are_read_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "VERBS", (interrupted,))
+    assert cli.main(["list"]) == 130
+    assert capsys.readouterr().err == "taskstore: interrupted\n"
 
 
 def test_nobody_reading_is_no_error() -> None:
@@ -189,9 +254,22 @@ def test_backup_and_restore(tmp_path: Path) -> None:
     done = ran("backup", copy, "--store", store)
     assert (done.returncode, done.stdout) == (1, "")
     assert "exists already" in done.stderr
-    assert ran("restore", copy, "--store", new).returncode == 0
+    done = ran("restore", copy, "--store", new)
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"; serve it with: taskstore serve --store {new}\n")
     with live_server(new) as server, HTTPClient(server.url) as client:
         assert [task.data for task in client.group("g")] == ["kept", "kept"]
+
+
+@pytest.mark.parametrize("token", ["secret\n", " secret", "sec\x7fret"])
+def test_a_token_that_no_header_can_carry_is_refused(
+    token: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKSTORE_TOKEN", token)
+    assert cli.main(["serve", "--port", "0", "--store", ":memory:"]) == 1
+    said = capsys.readouterr().err
+    assert "TASKSTORE_TOKEN" in said
+    assert "ret" not in said
 
 
 def test_several_processes_need_a_database(tmp_path: Path) -> None:

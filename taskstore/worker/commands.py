@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000
 """How many tasks are added or brought back in one update."""
-RETRY: Final = timedelta(seconds=5)
-"""How long a command tries to reach a store before it says that it cannot."""
+RETRY: Final = timedelta(seconds=2)
+"""How long a command tries to reach a store before it says that it cannot: a server may be restarted meanwhile, and
+whoever has mistyped its address wants to know."""
 ENVIRONMENT: Final = """\
 environment:
   TASKSTORE_URL    where the store is, unless --url says so
@@ -48,10 +50,18 @@ class Verb:
     run: Callable[[argparse.Namespace], int]
 
 
-def _client(arguments: argparse.Namespace) -> "HTTPClient":
+@contextmanager
+def _client(arguments: argparse.Namespace) -> "Iterator[HTTPClient]":
+    """A client for one command, which tells of its failure in one line, and not of each attempt that led to it."""
     from taskstore.client import HTTPClient
 
-    return HTTPClient(arguments.url, auth=os.environ.get("TASKSTORE_TOKEN") or None, retry=RETRY)
+    silence = logging.NullHandler()
+    logging.getLogger("taskstore").addHandler(silence)
+    try:
+        with HTTPClient(arguments.url, auth=os.environ.get("TASKSTORE_TOKEN") or None, retry=RETRY) as client:
+            yield client
+    finally:
+        logging.getLogger("taskstore").removeHandler(silence)
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:
@@ -67,16 +77,16 @@ of DATA, each line of standard input becomes a task.
 ADD_EXAMPLES: Final = f"""\
 {ENVIRONMENT}
 examples:
-  taskstore add resize cat.jpg dog.jpg   two tasks
-  taskstore add tick                     one task without data
+  taskstore add resize cat.jpg dog.jpg    two tasks
+  taskstore add tick                      one task without data
   find . -name '*.jpg' | taskstore add resize -
-  taskstore add --in 3600 resize cat.jpg available in an hour
+  taskstore add --in 3600 resize cat.jpg  available in an hour
 """
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("group", metavar="GROUP", help="the group to add to")
-    parser.add_argument("data", metavar="DATA", nargs="*", help="what the tasks say; - reads lines")
+    parser.add_argument("data", metavar="DATA", nargs="*", default=[], help="what the tasks say; - reads lines")
     parser.add_argument("--in", metavar="SECONDS", type=_seconds, default=timedelta(0), dest="delay",
                         help="when they become available (default: now)")  # fmt: skip
     _add_url(parser)
@@ -135,12 +145,27 @@ def _list(arguments: argparse.Namespace) -> int:
     write: Callable[[object], None] = _write_json if arguments.json else _write
     with _client(arguments) as client:
         if arguments.group is None:
-            for name in client.groups():
+            names = client.groups()
+            for name in names:
                 write(name)
+            if not names:
+                _note("there are no tasks; add one with: taskstore add GROUP DATA")
             return 0
-        for task in client.group(arguments.group, arguments.limit, owned=not arguments.available):
+        tasks = client.group(arguments.group, arguments.limit, owned=not arguments.available)
+        for task in tasks:
             write(attrs.asdict(task) if arguments.json else _row(task))
+        if not tasks:
+            _note_none(arguments.group, "available " if arguments.available else "")
     return 0
+
+
+def _note(text: str) -> None:
+    """Tell a person what a program need not know."""
+    print(f"taskstore: {text}", file=sys.stderr)
+
+
+def _note_none(group: str, kind: str = "") -> None:
+    _note(f"group {group!r} has no {kind}tasks; for the groups that have some: taskstore list")
 
 
 def _row(task: TaskInfo) -> str:
@@ -324,6 +349,8 @@ def _requeue(arguments: argparse.Namespace) -> int:
             except TaskResponseError:
                 continue  # Somebody else was quicker with some of them.
             done += len(tasks)
+    if not done:
+        _note_none(quarantine)
     print(done)
     return 0
 

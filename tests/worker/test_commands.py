@@ -15,7 +15,7 @@ from datetime import timedelta
 import pytest
 
 from taskstore import HTTPClient, TaskInfo, cli
-from taskstore.testing import LiveServer
+from taskstore.testing import LiveServer, live_server
 
 PATIENCE_S = 30
 VERBS = ["add", "list", "stats", "work", "requeue"]
@@ -146,6 +146,36 @@ def test_requeue_takes_as_many_as_it_is_told_and_goes_on_when_others_are_quicker
     monkeypatch.setattr(HTTPClient, "update", update)
     assert said("requeue", "g", "--url", url) == ["2"]
     assert len(client.group("g")) == 4
+
+
+def test_who_finds_nothing_is_told_so(client: HTTPClient, capfd: pytest.CaptureFixture[str]) -> None:
+    def told(*arguments: str) -> tuple[str, str]:
+        assert cli.main(arguments) == 0
+        shown = capfd.readouterr()
+        return shown.out, shown.err
+
+    assert told("list") == ("", "taskstore: there are no tasks; add one with: taskstore add GROUP DATA\n")
+    client.update(adds=[TaskInfo("g", timespec=timedelta(hours=1))])
+    where = "; for the groups that have some: taskstore list\n"
+    assert told("list", "G") == ("", f"taskstore: group 'G' has no tasks{where}")
+    assert told("list", "g", "--available") == ("", f"taskstore: group 'g' has no available tasks{where}")
+    assert told("requeue", "g") == ("0\n", f"taskstore: group 'g/quarantine' has no tasks{where}")
+
+
+def test_what_a_server_refuses_comes_with_advice(
+    client: HTTPClient, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["list", "--url", os.environ["TASKSTORE_URL"] + "/elsewhere"]) == 1
+    assert capfd.readouterr().err.endswith("; is this the address of a taskstore server?\n")
+    with live_server(token="secret") as guarded:
+        monkeypatch.setenv("TASKSTORE_URL", guarded.url)
+        for token, advice in (
+            ("", "set TASKSTORE_TOKEN to the token of this server"),
+            ("wrong", "the token in TASKSTORE_TOKEN is not the one of this server"),
+        ):
+            monkeypatch.setenv("TASKSTORE_TOKEN", token)
+            assert cli.main(["list"]) == 1
+            assert re.fullmatch(f"taskstore: status 401: .*; {advice}\n", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(
