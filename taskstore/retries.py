@@ -132,8 +132,9 @@ class _Story:
         if self.needs_key and error.applied is False:
             error = _unknown(error)
         if self.attempts > 1:
-            tried = f" Tried {self.attempts} times in {now_s - self.began_s:.1f} s."
-            error.args = (f"{str(error).removesuffix('.')}.{tried}",)
+            told = str(error)
+            end = "" if told.endswith((".", "?")) else "."
+            error.args = (f"{told}{end} Tried {self.attempts} times in {now_s - self.began_s:.1f} s.",)
         return error
 
 

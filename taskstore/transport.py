@@ -474,11 +474,11 @@ def _address(base_url: str) -> tuple[str, tuple[str, str] | None]:
     except httpx.InvalidURL as error:
         # The error may quote any part of the address, and so a password.
         why = "" if "@" in base_url else f": {error}"
-        raise UsageError(f"base_url {shown!r} is not an address{why}") from None
+        raise UsageError(f"the address {shown!r} is not an address{why}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise UsageError(f"base_url {shown!r} has to begin with http:// or https:// and a host, as {DEFAULT_URL} does")
+        raise UsageError(f"the address {shown!r} has to begin with http:// or https:// and a host, like {DEFAULT_URL}")
     if url.query or url.fragment or base_url.endswith(("?", "#")):
-        raise UsageError(f"base_url {shown!r} must not have a query or a fragment: paths are appended to it")
+        raise UsageError(f"the address {shown!r} must not have a query or a fragment: paths are appended to it")
     user = (url.username, url.password) if url.userinfo else None
     return str(url.copy_with(userinfo=b"")).rstrip("/"), user
 

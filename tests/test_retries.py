@@ -384,7 +384,7 @@ class TestTheErrorInTheEnd:
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             store = colour.client(f"http://ann:{SECRET}@127.0.0.1:{bound.getsockname()[1]}")
-            with pytest.raises(NotSentError, match="Tried 12 times in") as caught:
+            with pytest.raises(NotSentError, match=r"TASKSTORE_URL\)\? Tried 12 times in") as caught:
                 add(time.rule(colour, store))
         assert caught.value.applied is False
         assert_no_secret(caught.value)
