@@ -40,7 +40,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add what `taskstore check` takes."""
     parser.add_argument("url", metavar="URL", help="where the server is")
     parser.add_argument(
-        "--level", choices=("core", "full"), default="core", help="the original protocol, or all additions too"
+        "--level",
+        choices=("core", "full"),
+        default="core",
+        help="the original protocol, or all additions too (default: core)",
     )
     parser.add_argument(
         "--dialect", choices=("json", "go"), default="json", help="go: a server that wants form fields (default: json)"
@@ -93,6 +96,8 @@ def _run(arguments: Namespace) -> int:
     for file, _ in writers:
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"cannot write {file}: there is no such directory")
+        if file is not None and file.is_dir():
+            raise UsageError(f"cannot write {file}: it is a directory; name a file in it")
     settings = Settings(
         url=arguments.url,
         token=environ.get("TASKSTORE_TOKEN") or None,

@@ -212,6 +212,7 @@ def test_the_command_says_what_is_wrong(broken: str, capsys: pytest.CaptureFixtu
         (["ftp://127.0.0.1"], "no address of a server"),
         (["http://127.0.0.1:9", "--rule=nosuch"], "no rule nosuch"),
         (["http://127.0.0.1:9", "--html=/nosuch/report.html"], "no such directory"),
+        (["http://127.0.0.1:9", "--html=/"], "cannot write /: it is a directory"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line_and_exit_code_2(
