@@ -416,7 +416,9 @@ def _form_field(body: bytes, name: str) -> bytes:
         fields = parse_qsl(body.decode("ascii"), strict_parsing=True, max_num_fields=10, errors="strict")
         return dict(fields)[name].encode()
     except (ValueError, KeyError):
-        raise _Refused(400, f"the form has to have the field {name}, holding JSON") from None
+        raise _Refused(
+            400, f"a form has to have the field {name}; plain JSON needs Content-Type: application/json"
+        ) from None
 
 
 def _below(scope: Scope) -> str:

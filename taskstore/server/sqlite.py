@@ -385,6 +385,8 @@ def _copied(source: str, to: str, *, jump: int) -> int:
         raise StoreError(f"{to} exists already; choose another name, or move it away first")
     if not Path(source).exists():
         raise StoreError(f"there is no {source}")
+    if not Path(to).parent.is_dir():
+        raise StoreError(f"cannot make {to}: its directory does not exist; make it first")
     partial = Path(f"{to}.partial")
     try:
         partial.unlink(missing_ok=True)
