@@ -37,7 +37,7 @@ class Parking(Generic[P]):
         self._soonest = soonest
         self._parked: dict[str, dict[P, None]] = {}
         self._groups: dict[P, Collection[str]] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[float, asyncio.Handle]] = {}
 
     def __contains__(self, waiting: P) -> bool:
         return waiting in self._groups
@@ -66,7 +66,7 @@ class Parking(Generic[P]):
             if not self._parked[group]:
                 del self._parked[group]
                 if timer := self._timers.pop(group, None):
-                    timer.cancel()
+                    timer[1].cancel()
 
     def tell(self, made: Iterable[Task], now: int) -> None:
         """Wake those for whom new tasks are news: one for each task that is available at the instant `now`."""
@@ -93,10 +93,11 @@ class Parking(Generic[P]):
         for group, ns in in_ns.items():
             at = loop.time() + min(max(0, ns), LONGEST_TIMER_NS) / 1e9
             timer = self._timers.get(group)
-            if timer is None or at < timer.when():
+            if timer is None or at < timer[0]:
                 if timer:
-                    timer.cancel()
-                self._timers[group] = loop.call_at(at, self._ring, group)
+                    timer[1].cancel()
+                # What is due at once is no TimerHandle in uvloop, and could not tell when it is due.
+                self._timers[group] = at, loop.call_at(at, self._ring, group)
 
     def _ring(self, group: str) -> None:
         del self._timers[group]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from taskstore.server.messages import Task
 from taskstore.server.parking import FEW, Parking
+from taskstore.server.run import _loop_factory
 
 NOW = 1_000_000_000_000
 
@@ -99,6 +100,20 @@ def test_an_earlier_task_moves_the_timer() -> None:
         await place.bell.wait()
 
     asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_a_timer_is_moved_though_it_is_due_at_once() -> None:
+    """To uvloop less than half a millisecond is no time at all, and it makes no timer of that."""
+
+    async def body() -> None:
+        place = Place(g=2_000)
+        place.parking.park("a", ["g"])
+        place.parking.tell([task("g", NOW + 1_000)], NOW)
+        await asyncio.wait_for(place.bell.wait(), 30)
+        assert place.woken == ["a"]
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(body())
 
 
 def test_a_thousand_that_wait_need_one_timer_for_each_group() -> None:
