@@ -7,6 +7,7 @@ end, also when it is interrupted; a rule that waits for a lease gets a longer on
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from importlib.metadata import version
 from secrets import randbelow
 from time import monotonic
@@ -65,6 +66,16 @@ class Settings(NamedTuple):
     shrink: bool = True
 
 
+def _checked_rule(name: str, level: str) -> None:
+    if name not in RULES:
+        close = get_close_matches(name, RULES, n=1)
+        raise UsageError(
+            f"there is no rule {name}; " + (f"did you mean {close[0]}?" if close else "a run names them all")
+        )
+    if LEVELS.index(RULES[name].level) > LEVELS.index(level):
+        raise UsageError(f"the rule {name} is one of level {RULES[name].level}: add --level {RULES[name].level}")
+
+
 class Kit:
     """Checks one server; a context manager that removes in the end what it has made.
 
@@ -74,11 +85,10 @@ class Kit:
     """
 
     def __init__(self, settings: Settings) -> None:
-        unknown = set(settings.rules or ()) - set(RULES)
-        if unknown or settings.level not in LEVELS or settings.dialect not in DIALECTS:
-            raise UsageError(
-                f"there is no rule {', '.join(sorted(unknown))}" if unknown else "no such level or dialect"
-            )
+        if settings.level not in LEVELS or settings.dialect not in DIALECTS:
+            raise UsageError("no such level or dialect")
+        for name in settings.rules or ():
+            _checked_rule(name, settings.level)
         try:
             self.target: Final = Target(settings.url, settings.token)
         except ValueError as error:
@@ -122,7 +132,8 @@ class Kit:
         finally:
             self.connections.close()  # It may be that there is nothing more to say.
         if answer.status in (401, 403):
-            raise NoServerError(f"the server asks for a token (status {answer.status}): set TASKSTORE_TOKEN to it")
+            asks = "wants another token" if self.settings.token else "asks for a token"
+            raise NoServerError(f"the server {asks} (status {answer.status}): set TASKSTORE_TOKEN to it")
         if spoken and self.dialect.name not in spoken:
             raise NoServerError(f"this server wants to be spoken to otherwise: try --dialect {spoken[0]}")
 

@@ -211,6 +211,8 @@ def test_the_command_says_what_is_wrong(broken: str, capsys: pytest.CaptureFixtu
         (["127.0.0.1"], "no address of a server"),
         (["ftp://127.0.0.1"], "no address of a server"),
         (["http://127.0.0.1:9", "--rule=nosuch"], "no rule nosuch"),
+        (["http://127.0.0.1:9", "--rule=id-grow"], "did you mean ids-grow?"),
+        (["http://127.0.0.1:9", "--rule=a-claim-can-wait"], "add --level full"),
         (["http://127.0.0.1:9", "--html=/nosuch/report.html"], "no such directory"),
         (["http://127.0.0.1:9", "--html=/"], "cannot write /: it is a directory"),
     ],
@@ -231,7 +233,10 @@ def test_a_duration_has_a_unit() -> None:
 def test_a_token_is_sent_and_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with live_server(token="s3cret") as server:
         assert main(["check", server.url, "--rule=ids-grow"]) == 2
-        assert "TASKSTORE_TOKEN" in capsys.readouterr().err
+        assert "asks for a token (status 401): set TASKSTORE_TOKEN" in capsys.readouterr().err
+        monkeypatch.setenv("TASKSTORE_TOKEN", "s4cret")
+        assert main(["check", server.url, "--rule=ids-grow"]) == 2
+        assert "wants another token (status 401): set TASKSTORE_TOKEN" in capsys.readouterr().err
         monkeypatch.setenv("TASKSTORE_TOKEN", "s3cret")
         assert main(["check", server.url, "--rule=ids-grow"]) == 0
         assert "s3cret" not in capsys.readouterr().out
