@@ -6,7 +6,8 @@ import inspect
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, cast
 
@@ -85,6 +86,13 @@ class Colour:
 
         return self.runner.run(call())
 
+    def errors(self, client: HTTPClient, calls: Sequence[Callable[[Any], Any]]) -> list[BaseException | None]:
+        """What calls of a client raise that are made at once."""
+        if isinstance(client, Blocking):
+            return self.wait(_raised, [call(client.client) for call in calls])
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return [call.exception() for call in [pool.submit(call, client) for call in calls]]
+
     def sender(self, client: HTTPClient) -> Any:
         """What sends the calls of a client."""
         return (client.client if isinstance(client, Blocking) else client)._sender
@@ -102,6 +110,11 @@ class Colour:
             else:
                 http.close()
         self.runner.close()
+
+
+async def _raised(calls: Sequence[Awaitable[Any]]) -> list[BaseException | None]:
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    return [outcome if isinstance(outcome, BaseException) else None for outcome in outcomes]
 
 
 @contextmanager

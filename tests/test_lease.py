@@ -74,13 +74,13 @@ class Kit:
         self.store = Store(client)
 
     @asynccontextmanager
-    async def lease(self, group: str = "g", **options: Any) -> AsyncIterator[Any]:
+    async def lease(self, group: str = "g", duration: timedelta = LEASE, **options: Any) -> AsyncIterator[Any]:
         options = {"clock": self.server.clock} | options
         if self.is_async:
-            async with leases.async_lease(AsyncStore(self.store), group, LEASE, **options) as lease:
+            async with leases.async_lease(AsyncStore(self.store), group, duration, **options) as lease:
                 yield lease
             return
-        manager = leases.lease(self.store, group, LEASE, **options)
+        manager = leases.lease(self.store, group, duration, **options)
         entered = await asyncio.to_thread(manager.__enter__)
         try:
             yield entered
@@ -93,10 +93,10 @@ class Kit:
     async def commit(self, lease: Any, **changes: Any) -> Any:
         return await (lease.commit(**changes) if self.is_async else asyncio.to_thread(lease.commit, **changes))
 
-    async def renewal(self, lease: Any) -> TaskInfo:
+    async def renewal(self, lease: Any, after: timedelta = TEN) -> TaskInfo:
         """The task after the next renewal, for which it is time."""
         before = lease.task.id
-        self.server.clock.advance(TEN)
+        self.server.clock.advance(after)
         await until(lambda: lease.task.id != before)
         return self.client.tasks(lease.task)[0] or TaskInfo("gone")
 
@@ -206,9 +206,9 @@ def test_it_is_renewed_at_a_third_under_ever_new_ids_and_the_newest_one_is_commi
 
 def test_two_hours_in_seconds(kit: Kit) -> None:
     async def body() -> None:
-        async with kit.lease() as lease:
-            for _ in range(2 * 3600 // 10):
-                await kit.renewal(lease)
+        async with kit.lease(duration=timedelta(minutes=6)) as lease:
+            for _ in range(60):
+                await kit.renewal(lease, after=timedelta(minutes=2))
             await kit.commit(lease, adds=[TaskInfo("done")])
 
     run(body())

@@ -206,16 +206,17 @@ class TestSent:
     def test_a_limit_for_one_call_replaces_that_of_the_client(self, colour: Colour) -> None:
         with peer(once(Connection.stall)) as server:
             store = colour.client(server.url, timeout=None)
-            for call in (
-                lambda: store.groups(timeout=SOON),
-                lambda: store.group("map", timeout=SOON),
-                lambda: store.task(17, timeout=SOON),
-                lambda: store.tasks(17, timeout=SOON),
-                lambda: store.claim("map", 1, timeout=SOON),
-                lambda: store.update(timeout=SOON),
-            ):
-                with pytest.raises(OutcomeUnknownError, match="ReadTimeout"):
-                    call()
+            calls: list[Callable[[Any], Any]] = [
+                lambda store: store.groups(timeout=SOON),
+                lambda store: store.group("map", timeout=SOON),
+                lambda store: store.task(17, timeout=SOON),
+                lambda store: store.tasks(17, timeout=SOON),
+                lambda store: store.claim("map", 1, timeout=SOON),
+                lambda store: store.update(timeout=SOON),
+            ]
+            errors = colour.errors(store, calls)
+        assert [type(error) for error in errors] == [OutcomeUnknownError] * len(calls)
+        assert all("ReadTimeout" in str(error) for error in errors)
 
     def test_a_connection_that_the_server_has_closed_is_not_used_again(self, colour: Colour) -> None:
         closed = threading.Event()
