@@ -89,7 +89,7 @@ class Colour:
     def errors(self, client: HTTPClient, calls: Sequence[Callable[[Any], Any]]) -> list[BaseException | None]:
         """What calls of a client raise that are made at once."""
         if isinstance(client, Blocking):
-            return self.wait(_raised, [call(client.client) for call in calls])
+            return list(self.wait(_raised, [call(client.client) for call in calls]))
         with ThreadPoolExecutor(len(calls)) as pool:
             return [call.exception() for call in [pool.submit(call, client) for call in calls]]
 
