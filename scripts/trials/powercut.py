@@ -11,13 +11,15 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
+from unittest.mock import patch
 
 import apsw
 
 from taskstore.errors import StoreError
+from taskstore.server import sqlite
 from taskstore.server.messages import Task
 from taskstore.server.rules import Wanted
 from taskstore.server.sqlite import SqliteStorage
@@ -34,12 +36,16 @@ SESSIONS: Final = (15, 30, 60)
 """How many calls there were when a store was closed."""
 LOG_PAGES: Final = 12
 """How long the write-ahead log gets before it is folded into the file: so short that even a short load sees it."""
+YOUTH: Final = 40
+"""How many events it takes to make a store."""
 PER_RECORDING: Final = 1_000
 """How many states a recording is good for."""
 SHOWN: Final = 10
 """How many recordings with violations are told."""
 COMMITTED: Final = "committed"
 """The event that says that a commit has returned."""
+SYNCED: Final = "directory synced"
+"""The event that says that the directory was synced, by the store and not by SQLite."""
 
 
 Files: TypeAlias = dict[str, bytes]
@@ -65,6 +71,10 @@ class RecordingDisk(Disk):
         """Remember it."""
         if event.kind != "read":
             self.events.append(event)
+
+    def noting_directories(self) -> AbstractContextManager[object]:
+        """While it lasts, note when the store syncs its directory."""
+        return patch.object(sqlite, "_sync_directory", lambda _: self.events.append(Event(SYNCED, "")))
 
 
 class Noted(Serial):
@@ -101,7 +111,7 @@ def recorded(seed: int, *, opener: Opener = Noted, files: Files | None = None) -
         files: What an earlier power cut has left; none for a new store.
     """
     states: list[State] = [state_in(files)] if files else [{}]
-    with scratch() as directory, RecordingDisk() as disk:
+    with scratch() as directory, RecordingDisk() as disk, disk.noting_directories():
         _write(files or {}, Path(directory))
         simulation = Simulation(Path(directory), seed, opener=lambda path, clock: opener(path, clock, disk, states))
         for calls in SESSIONS:
@@ -132,6 +142,9 @@ class Remains:
     def see(self, event: Event) -> None:
         """Go on by one event."""
         if event.kind == COMMITTED:
+            return
+        if event.kind == SYNCED:
+            self._sync_directory()
             return
         versions = self._names.setdefault(event.file, [None])
         if event.kind == "open" and versions[-1] is None:
@@ -238,19 +251,21 @@ def problems(seed: int, states: int, *, opener: Opener = Noted) -> Iterator[str]
     rng = random.Random(seed)  # noqa: S311 - it keeps no secret
     recording = recorded(seed, opener=opener)
     yield from _problems(recording, cuts(recording, states - states // 2, rng))
-    [first] = cuts(recording, 1, rng)
-    if not _problem(recording, first):
+    # While a store is made, there are more kinds of files than ever after.
+    youth = recording._replace(events=recording.events[:YOUTH]) if rng.random() < 0.5 else recording
+    [first] = cuts(youth, 1, rng)
+    if not problem(recording, first):
         recording = recorded(seed, opener=opener, files=first.files)
         yield from _problems(recording, cuts(recording, states // 2, rng))
 
 
 def _problems(recording: Recording, cuts: Iterator[Cut]) -> Iterator[str]:
     for cut in cuts:
-        if problem := _problem(recording, cut):
-            yield f"power cut at event {cut.moment}, when {cut.commits} commits had returned: {problem}"
+        if found := problem(recording, cut):
+            yield f"power cut at event {cut.moment}, when {cut.commits} commits had returned: {found}"
 
 
-def _problem(recording: Recording, cut: Cut) -> str | None:
+def problem(recording: Recording, cut: Cut) -> str | None:
     """What is wrong with the store that a power cut has left, if anything is."""
     with scratch() as directory:
         _write(cut.files, Path(directory))
