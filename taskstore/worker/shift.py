@@ -26,6 +26,8 @@ LOOK_NS: Final = 200_000_000
 """How long a claim waits while the worker wants to know whether all is done."""
 PAUSES_S: Final = (0.1, 5.0)
 """How long to wait at first, and at most, before trying again to reach a store that does not answer."""
+BELL_NS: Final = 1_000_000_000
+"""For how long it is tried to end a claim that waits, and then to tidy up; and how long each try may take."""
 NOT_TAKEN: Final = (400, 413, 415, 422)
 """The request itself is wrong."""
 
@@ -181,7 +183,8 @@ class Shift:
         return arguments
 
     def _call(self, change: Change, now_ns: int) -> Request:
-        arguments = {"adds": change.adds, "deletes": change.deletes, "timeout": 1_000_000_000, "retry": 0}
+        # Repeated, and so under a key: a task that was added unbeknown to us would be in the store for ever.
+        arguments = {"adds": change.adds, "deletes": change.deletes, "timeout": BELL_NS, "retry": BELL_NS}
         return Request(arguments, now_ns, is_call=True)
 
     # What has come of it
