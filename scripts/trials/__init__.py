@@ -2,8 +2,8 @@
 
 `history` judges, `order` helps it; `load` says what clients do next; `simulation`, `crash`, `faults` and `powercut` do
 it to a store in one thread, to a real server that is killed, to a disk that fails and to one that loses its power;
-`several` to several servers over one PostgreSQL, or to that. scripts/crash, scripts/powercut and scripts/failover run
-the long forms, the tests the short ones.
+`several` to several servers over one PostgreSQL, or to that; `network` puts a bad network in between, and kills workers
+too. scripts/crash, scripts/powercut, scripts/failover and scripts/network run the long forms, the tests the short ones.
 """
 
 import os
