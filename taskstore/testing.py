@@ -21,7 +21,12 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from taskstore.model import Duration, Instant, duration_ns, instant_ns
-from taskstore.server.run import RunningServer, bound, open_storage
+
+try:
+    from taskstore.server.run import RunningServer, bound, open_storage
+except ModuleNotFoundError as error:
+    message = f"taskstore.testing needs the server: pip install 'taskstore[server]' ({error})"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 
 class SettableClock:

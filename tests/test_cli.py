@@ -178,6 +178,12 @@ def test_a_missing_extra_is_named(arguments: list[str], code: int, lacks: str, e
     assert re.fullmatch(rf"taskstore: .* pip install 'taskstore\[{extra}\]' .*\n", shown.stderr)
 
 
+def test_the_server_for_tests_says_what_it_needs() -> None:
+    program = "import sys; sys.modules['uvicorn'] = None; import taskstore.testing"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert "taskstore.testing needs the server: pip install 'taskstore[server]'" in done.stderr.splitlines()[-1]
+
+
 def test_the_client_and_its_commands_need_no_extra() -> None:
     extras = [
         "apsw",
