@@ -89,18 +89,19 @@ class Coroutines:
             with shown(self._options.progress) as show:
                 await self._supervise(show)
                 show(self.progress)
-            if self._shift.error:
-                raise self._shift.error
-            await asyncio.gather(*roles)
+            if not self._shift.is_cut_short:
+                await asyncio.gather(*roles)
         except BaseException:
-            # By an error, or cancelled from outside: there is no time to wait for the store, and the leases run out.
             self._end()
+            raise
+        finally:
+            # If it was cut short there is no time to wait for the store, and the leases run out.
             for role in roles:
                 role.cancel()
             await asyncio.wait(roles, timeout=CANCEL_S)
-            raise
-        finally:
             await self._cancel_handlers(self._handling)
+        if self._shift.error:
+            raise self._shift.error
         return self.progress
 
     async def _supervise(self, show: Callable[[Progress], object]) -> None:

@@ -106,6 +106,11 @@ class Shift:
         return self.desk.is_draining and self.desk.is_empty and not (self._rung or self._wants_call)
 
     @property
+    def is_cut_short(self) -> bool:
+        """Whether it ends although requests may be on their way."""
+        return self._must_end
+
+    @property
     def is_looking(self) -> bool:
         """Whether it should be looked whether the groups are empty, which would end the shift."""
         is_idle = self.desk.is_dry and self.desk.is_empty
@@ -224,7 +229,10 @@ class Shift:
     def failed(self, request: Request, error: TaskStoreError) -> float:
         """It was refused, or did not get through; returns for how many seconds to wait before the next one."""
         if request.is_call:
-            return 0.0  # Then the poll ends when its time is up, and there is nothing to tidy up.
+            # Then the poll ends when its time is up, and there is nothing to tidy up. A store that has never answered
+            # has given nothing either, so nobody has to wait for that.
+            self._must_end = self._must_end or not self._has_answered
+            return 0.0
         if request.is_poll:
             self.polls -= 1
         if request.limit:

@@ -118,7 +118,7 @@ class Threads:
             show(self.progress)
         if self._shift.error:
             raise self._shift.error
-        if not self._has_abandoned:
+        if not (self._has_abandoned or self._shift.is_cut_short):
             for thread in threads:
                 thread.join()
         return self.progress

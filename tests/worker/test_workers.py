@@ -32,7 +32,7 @@ from taskstore import (
     UsageError,
     Worker,
 )
-from taskstore.testing import LiveServer, live_server
+from taskstore.testing import LiveServer
 
 LEASE = timedelta(seconds=30)
 SECOND = timedelta(seconds=1)
@@ -658,23 +658,3 @@ def test_both_workers_take_the_same_and_have_the_same() -> None:
     }
     assert [name for name in vars(Worker) if name[0] != "_"] == [name for name in vars(AsyncWorker) if name[0] != "_"]
     assert inspect.signature(Worker.run) == inspect.signature(AsyncWorker.run)
-
-
-def test_a_worker_makes_a_client_and_closes_it(server: LiveServer) -> None:
-    made: list[HTTPClient] = []
-
-    def connect() -> HTTPClient:
-        made.append(HTTPClient(server.url))
-        return made[-1]
-
-    Worker(connect, "g", lambda task: None).run(until_empty=True)
-    with pytest.raises(UsageError, match="closed"):
-        made[0].groups()
-
-
-def test_a_worker_with_a_token(tmp_path: Any) -> None:
-    with live_server(token="secret") as server:
-        with HTTPClient(server.url) as client, pytest.raises(HTTPError, match="401"):
-            Worker(client, "g", lambda task: None).run(until_empty=True)
-        with HTTPClient(server.url, auth="secret") as client:
-            assert Worker(client, "g", lambda task: None).run(until_empty=True) == Progress()
