@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 from trials.network import Summary, Trial
-from trials.proxy import Fault, Message, Proxy
+from trials.proxy import WEIGHTS, Fault, Message, Proxy
 from trials.relay import Relay
 
 from taskstore import AsyncHTTPClient, AsyncWorker, HTTPClient, Worker, transport
@@ -38,7 +38,7 @@ def test_what_clients_are_told_through_a_bad_network_is_true(tmp_path: Path) -> 
     assert summary.kills == 1
     assert summary.calls >= 900
     assert summary.acknowledged > summary.calls / 2
-    assert set(summary.faults) == set(Fault)
+    assert {fault for fault, weight in WEIGHTS.items() if weight > 1} < set(summary.faults)
     assert summary.faults[Fault.NONE] < 0.85 * summary.faults.total()
 
 
@@ -160,25 +160,33 @@ def test_a_bug_planted_in_the_server_is_caught(plant: str, kills: int, tmp_path:
     assert clients(tmp_path, calls=800, kills=kills, server=program).violations
 
 
-def test_a_lease_that_does_not_end_is_caught(tmp_path: Path) -> None:
-    program = "-c", SERVER.format(plant=LONG_LEASES)
-    assert any("stuck" in each for each in relayed(tmp_path, kills=2, server=program, slack_s=1.0, faults=0))
-
-
 WORKER = """
 import functools, sys, time
-from taskstore import HTTPClient, TaskInfo, Worker
+from taskstore import Done, HTTPClient, TaskInfo, Worker
 from trials import relay
+
+def following(task):
+    return TaskInfo(relay.GROUPS[relay.GROUPS.index(task.group) + 1], task.data)
+
+def slowly(client, task):
+    time.sleep(0.2)
+    return Done(adds=[following(task)])
 
 def in_two_steps(client, task):
     client.update(deletes=[task])
     time.sleep(0.05)
-    client.update(adds=[TaskInfo(relay.GROUPS[relay.GROUPS.index(task.group) + 1], task.data)])
+    client.update(adds=[following(task)])
 
-with HTTPClient(sys.argv[1], client_id=int(sys.argv[2]), timeout=5 * 10**8) as client:
-    Worker(client, relay.GROUPS[:-1], functools.partial(in_two_steps, client), lease=10**9, concurrency=4).run()
+with HTTPClient(sys.argv[1], client_id=int(sys.argv[2])) as client:
+    Worker(client, relay.GROUPS[:-1], functools.partial({handler}, client), lease=10**9, concurrency=4).run()
 """
 
 
+def test_a_lease_that_does_not_end_is_caught(tmp_path: Path) -> None:
+    programs = {"server": ("-c", SERVER.format(plant=LONG_LEASES)), "worker": ("-c", WORKER.format(handler="slowly"))}
+    assert any("stuck" in each for each in relayed(tmp_path, kills=2, slack_s=1.0, faults=0, **programs))
+
+
 def test_a_worker_that_moves_a_task_in_two_steps_is_caught(tmp_path: Path) -> None:
-    assert any("is lost" in each for each in relayed(tmp_path, kills=2, worker=("-c", WORKER), faults=0))
+    program = "-c", WORKER.format(handler="in_two_steps")
+    assert any("is lost" in each for each in relayed(tmp_path, kills=2, worker=program, faults=0))

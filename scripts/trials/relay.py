@@ -52,6 +52,7 @@ SERVER_TOO: Final = 5
 AGAIN_S: Final = 0.1
 """After what time a worker is started again that could not reach the store."""
 LOOK_S: Final = 0.05
+LOOKS: Final = 40
 PATIENCE_S: Final = 60.0
 """How long it may take until all numbers are where they belong."""
 
@@ -68,6 +69,8 @@ class Summary:
     """How many tasks the dead workers had in their hands."""
     longest_s: float = 0.0
     """How long after the end of its lease the last of those was taken up."""
+    bells: int = 0
+    """How many tasks the workers have left behind that they had added for themselves."""
     faults: Counter[Fault] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
@@ -75,6 +78,7 @@ class Summary:
         return (
             f"{self.numbers:,} tasks through {len(GROUPS)} groups, {self.workers} kills of workers, {self.servers} of "
             f"the server; {self.orphans} leases of the dead, taken up at most {self.longest_s:.2f} s after their end; "
+            f"{self.bells} bells left behind; "
             f"{told(self.faults)}; {len(self.violations)} violations"
         )
 
@@ -157,8 +161,8 @@ class Relay:
 
     async def _kill_worker(self) -> None:
         """Kill one, and note what it had in its hands, or gets by a message that is still under way."""
-        client, worker = self._rng.choice(list(self._workers.items()))
-        del self._workers[client]
+        client = await self._victim()
+        worker = self._workers.pop(client)
         if worker.returncode is not None:
             raise TroubleError(f"a worker ended by itself: {self._complaints.read_text()[-1000:]}")
         worker.kill()
@@ -170,6 +174,15 @@ class Relay:
         await self._note_held(client, until_ns)
         await asyncio.sleep(LONG_S)
         await self._note_held(client, until_ns)
+
+    async def _victim(self) -> int:
+        """A worker that has something in its hands; if there is none for a while, any."""
+        for _ in range(LOOKS):
+            busy = {task.owner for task in await self._tasks() if task.attempts}
+            if at_work := sorted(busy.intersection(self._workers)):
+                return self._rng.choice(at_work)
+            await asyncio.sleep(LOOK_S)
+        return self._rng.choice(list(self._workers))
 
     async def _note_held(self, client: int, until_ns: int) -> None:
         now = time.time_ns()
