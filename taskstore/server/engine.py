@@ -8,6 +8,7 @@ when nothing is under way does not wait for company.
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -26,6 +27,7 @@ from taskstore.server.messages import (
     Step,
     StepOutcome,
     Task,
+    TaskAdd,
     Totals,
     Update,
 )
@@ -119,11 +121,23 @@ class Engine:
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            batch += self._called_in(batch)
             for call in batch:
                 if call.woken and call.done.done():
                     self._wake_next(call)  # Nobody waits for it now, so its news is for somebody else.
             if present := [call for call in batch if not call.done.done()]:
                 await self._settle(present)
+
+    def _called_in(self, batch: Sequence[_Call]) -> list[_Call]:
+        """Claims that wait for what `batch` is about to add: in the same transaction they have it a commit earlier."""
+        if not self._parking.groups:
+            return []
+        before = len(self._waiting)
+        added = Counter(add.group for call in batch for add in _adds(call.request) if add.timespec == 0)
+        for group, number in added.items():
+            self._parking.wake(group, number)
+        self._waiting, called_in = self._waiting[:before], self._waiting[before:]
+        return called_in
 
     @property
     def waiting_s(self) -> float:
@@ -143,7 +157,8 @@ class Engine:
     async def _settle(self, batch: Sequence[_Call]) -> None:
         self._started[id(batch)] = time.monotonic()
         try:
-            answers, change, now = await self._transact([call.request for call in batch])
+            requests, waited = [call.request for call in batch], [n for n, call in enumerate(batch) if call.woken]
+            answers, change, now = await self._transact(requests, waited)
         except CommitError as error:
             if error.applied is None and not self._remote and not self._failed:
                 self._failed = error
@@ -232,10 +247,11 @@ class Engine:
         for call in self._parking.everyone:
             self._time_up(call)
 
-    async def _transact(self, requests: Sequence[Request]) -> tuple[list[Answer], Change, int]:
+    async def _transact(self, requests: Sequence[Request], waited: Sequence[int]) -> tuple[list[Answer], Change, int]:
         if self._remote:
-            return await asyncio.get_running_loop().run_in_executor(self._writers, self._transact_remotely, requests)
-        answers, change, now, commit = self._decided(requests)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._writers, self._transact_remotely, requests, waited)
+        answers, change, now, commit = self._decided(requests, waited)
         if commit and self._storage.waits == "commit":
             # Only the commit waits for the disk. In a thread of its own it leaves the loop free to read requests.
             await asyncio.get_running_loop().run_in_executor(self._writers, commit)
@@ -243,11 +259,13 @@ class Engine:
             commit()
         return answers, change, now
 
-    def _transact_remotely(self, requests: Sequence[Request]) -> tuple[list[Answer], Change, int]:
+    def _transact_remotely(
+        self, requests: Sequence[Request], waited: Sequence[int]
+    ) -> tuple[list[Answer], Change, int]:
         attempt = 1
         while True:
             try:
-                answers, change, now, commit = self._decided(requests)
+                answers, change, now, commit = self._decided(requests, waited)
                 if commit:
                     commit()
             except ConflictError:
@@ -257,11 +275,13 @@ class Engine:
             else:
                 return answers, change, now
 
-    def _decided(self, requests: Sequence[Request]) -> tuple[list[Answer], Change, int, Callable[[], None] | None]:
+    def _decided(
+        self, requests: Sequence[Request], waited: Sequence[int]
+    ) -> tuple[list[Answer], Change, int, Callable[[], None] | None]:
         """The answers, the change, its instant, and what is left to be done to make it durable."""
         transaction = self._storage.begin(wanted(requests))
         try:
-            answers, change = decide(requests, transaction.seen)
+            answers, change = decide(requests, transaction.seen, waited)
             if change:
                 transaction.write(change)
         except BaseException:
@@ -346,6 +366,12 @@ def _claim_of(request: Request) -> Claim | None:
     if isinstance(plain, Step):
         return plain.claim
     return plain if isinstance(plain, Claim) else None
+
+
+def _adds(request: Request) -> Sequence[TaskAdd]:
+    plain = request.request if isinstance(request, Keyed) else request
+    update = plain.update if isinstance(plain, Step) else plain
+    return (update.adds or ()) if isinstance(update, Update) else ()
 
 
 def _shuffled(request: Request, claim: Claim) -> Request:

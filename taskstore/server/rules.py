@@ -5,7 +5,8 @@ that is refused leaves no trace.
 
 A *batch* is what arrived while the store was busy: its requests were all under way at the same time, so they may be
 put in any order, as long as it is one order. Claims go first, while all that was found available still is; then
-updates; then steps, whose claims may find what the updates have made.
+updates; then steps, whose claims may find what the updates have made; and in the end once more the claims that have
+waited, if they have found nothing, so that a task and the claim that waits for it share a transaction.
 """
 
 from collections import Counter
@@ -34,6 +35,8 @@ from taskstore.server.messages import (
 )
 
 MAX_ATTEMPTS: Final = INT32[-1]
+NOTHING: Final = Outcome()
+"""The answer to a claim that found nothing."""
 _TURN: Final[Mapping[type, int]] = {Claim: 0, Update: 1, Step: 2}
 """In which order the requests of a batch have their turn."""
 
@@ -227,13 +230,19 @@ def _update_of(request: Update | Claim | Step) -> Update | None:
     return request if isinstance(request, Update) else None
 
 
-def decide(batch: Sequence[Request], seen: Seen) -> tuple[list[Answer], Change]:
-    """The answer to each request, in the order of the batch, and what they change together."""
-    book = _Book(seen, late_groups(batch))
+def decide(batch: Sequence[Request], seen: Seen, waited: Collection[int] = ()) -> tuple[list[Answer], Change]:
+    """The answer to each request, in the order of the batch, and what they change together.
+
+    `waited` are the positions of claims that have waited.
+    """
+    book = _Book(seen, late_groups(batch).union(*[_claim_names(batch[position]) for position in waited]))
     answers: dict[int, Answer] = {}
     turns = [_TURN[type(_plain(request))] for request in batch]
     for position in sorted(range(len(batch)), key=turns.__getitem__):
         answers[position] = book.answer(batch[position])
+    for position in waited:
+        if answers[position] == NOTHING:
+            answers[position] = book.answer(batch[position])
     return [answers[position] for position in range(len(batch))], book.change()
 
 
@@ -241,6 +250,11 @@ def late_groups(batch: Iterable[Request]) -> set[str]:
     """The groups from which steps claim, and so after the updates of the batch."""
     steps = [step for request in batch if isinstance(step := _plain(request), Step)]
     return {name for step in steps if step.claim for name in step.claim.names}
+
+
+def _claim_names(request: Request) -> Sequence[str]:
+    plain = _plain(request)
+    return plain.names if isinstance(plain, Claim) else ()
 
 
 def _plain(request: Request) -> Update | Claim | Step:

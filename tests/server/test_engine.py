@@ -236,3 +236,32 @@ def test_a_claim_whose_time_is_up_takes_nothing_though_there_is_news_in_the_same
         assert [(task.data, task.attempts) for task in claimed] == [("later", 1)]
 
     run(storage, main)
+
+
+def test_a_task_and_the_claim_that_waits_for_it_share_a_commit(storage: Watched) -> None:
+    async def main(engine: Engine) -> None:
+        claims = [asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9))) for _ in range(3)]
+        await parked(engine, len(claims))
+        before = storage.commits
+        added = outcome(await engine.apply(Update(ME, [TaskAdd("g"), TaskAdd("g"), TaskAdd("other")])))
+        claimed = [outcome(await claim).tasks[0] for claim in claims[:2]]
+        assert storage.commits == before + 1
+        assert len(added.tasks) == 3
+        assert {task.attempts for task in claimed} == {1}
+        assert min(task.id for task in claimed) > max(task.id for task in added.tasks)
+        assert engine.parked == 1
+        assert await engine.tasks([task.id for task in added.tasks[:2]]) == [None, None]
+
+    run(storage, main)
+
+
+def test_a_claim_waits_on_when_the_update_that_it_shares_a_transaction_with_is_refused(storage: Watched) -> None:
+    async def main(engine: Engine) -> None:
+        claim = asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9)))
+        await parked(engine, 1)
+        assert outcome(await engine.apply(Update(ME, [TaskAdd("g")], deletes=[99]))).error
+        assert engine.parked == 1
+        await engine.apply(Update(ME, [TaskAdd("g", "here")]))
+        assert [task.data for task in outcome(await claim).tasks] == ["here"]
+
+    run(storage, main)

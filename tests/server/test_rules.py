@@ -315,3 +315,25 @@ def test_what_changes_nothing_is_not_recorded(request_: Update | Claim) -> None:
     _, change = outcomes(keyed(request_))
     assert not change
     assert not change.records
+
+
+def test_a_claim_that_has_waited_is_tried_again_after_the_updates_of_its_batch() -> None:
+    add, claim, early = Update(ME, [TaskAdd("map")]), Claim(ME, "map", 5), Claim(OTHER, "map", 5)
+    answers, change = decide([claim, early, add], Seen(NOW, {}, {"map": []}, count(10)), waited=[0])
+    waited, at_once, added = answers
+    assert isinstance(added, Outcome)
+    assert isinstance(waited, Outcome)
+    assert at_once == Outcome()
+    assert [task.id for task in added.tasks] == [10]
+    assert [task.id for task in waited.tasks] == [11]
+    assert [task.id for task in change.made] == [11]
+
+
+def test_a_claim_that_has_waited_and_finds_something_at_first_takes_nothing_more() -> None:
+    claim = Claim(ME, "map", 5)
+    answers, change = decide(
+        [claim, Update(ME, [TaskAdd("map")])], Seen(NOW, {}, {"map": [FREE]}, count(10)), waited=[0]
+    )
+    assert isinstance(answers[0], Outcome)
+    assert len(answers[0].tasks) == 1
+    assert len(change.made) == 2
