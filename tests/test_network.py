@@ -8,13 +8,14 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from trials.network import Summary, Trial
-from trials.proxy import WEIGHTS, Fault, Message, Proxy
+from trials.proxy import WEIGHTS, Fault, Link, Message, Proxy
 from trials.relay import Relay
 
 from taskstore import AsyncHTTPClient, AsyncWorker, HTTPClient, Worker, transport
@@ -49,34 +50,44 @@ def test_what_workers_had_who_died_is_done_once_by_others(tmp_path: Path) -> Non
 class LosesFirst(Proxy):
     """A network that loses the first request that is to delete something without a claim, and nothing else."""
 
-    def _fault(self, request: Message) -> Fault:
-        is_first = (
-            b'"deletes":[' in request.body
-            and b'"deletes":[]' not in request.body
-            and not self.counts[Fault.LOST_BEFORE]
-        )
-        return Fault.LOST_BEFORE if is_first else Fault.NONE
+    async def _carry(self, request: Message, link: Link) -> bool:
+        is_deletion = b'"deletes":[' in request.body and b'"deletes":[]' not in request.body
+        if is_deletion and not self.counts[Fault.LOST_BEFORE]:
+            self.counts[Fault.LOST_BEFORE] += 1
+            return False
+        return await super()._carry(request, link)
 
 
+class DelaysAdds(Proxy):
+    """A network that delays what is to be added for longer than a claim waits."""
+
+    async def _carry(self, request: Message, link: Link) -> bool:
+        await asyncio.sleep(0.5 if b'"adds":[{' in request.body else 0)
+        return await super()._carry(request, link)
+
+
+@pytest.mark.parametrize("network", [LosesFirst, DelaysAdds])
 @pytest.mark.parametrize("colour", ["blocking", "async"])
-def test_a_worker_that_ends_leaves_nothing_behind(colour: str) -> None:
+def test_a_worker_that_ends_leaves_nothing_behind(colour: str, network: type[Proxy]) -> None:
     async def work(server: LiveServer) -> None:
-        proxy = LosesFirst(int(server.url.rpartition(":")[2]), random.Random(1), 0).start()
+        proxy = network(int(server.url.rpartition(":")[2]), random.Random(1), 0).start()
         url = f"http://127.0.0.1:{proxy.port}"
         client, async_client = HTTPClient(url), AsyncHTTPClient(url)
-        worker = Worker(client, "g", lambda task: None)
-        async_worker = AsyncWorker(async_client, "g", lambda task: asyncio.sleep(0))
-        chosen = worker if colour == "blocking" else async_worker
+        lease = timedelta(seconds=0.6)  # A claim then waits for a part of it, and less than what is added is delayed.
+        worker = Worker(client, "g", lambda task: None, lease=lease)
+        async_worker = AsyncWorker(async_client, "g", lambda task: asyncio.sleep(0), lease=lease)
         running = asyncio.to_thread(worker.run) if colour == "blocking" else async_worker.run()
         ending = asyncio.create_task(running)
         while not server.waiting:  # noqa: ASYNC110 - it is in another thread
             await asyncio.sleep(0.005)
-        chosen.stop()
+        await asyncio.sleep(0.2)  # until it has had an answer: one that has had none ends in another way
+        while not server.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        (worker if colour == "blocking" else async_worker).stop()
         await ending
         client.close()
         await async_client.aclose()
         await proxy.stop()
-        assert proxy.counts[Fault.LOST_BEFORE] == 1
 
     with live_server() as server, HTTPClient(server.url) as client:
         asyncio.run(work(server))

@@ -88,6 +88,7 @@ class Shift:
         self._failures = 0
         self._must_end = False
         self._wants_call = False
+        self._is_calling = False
         # A poll waits for this group, too. A task in it ends the wait, so that no request has to be cut off half-way,
         # of which nobody would know whether it has claimed something.
         self._bell = f"taskstore/bell/{client_id}/{secrets.token_hex(4)}"
@@ -103,7 +104,9 @@ class Shift:
         """Whether there is nothing left to be done."""
         if self._must_end:
             return True
-        return self.desk.is_draining and self.desk.is_empty and not (self._rung or self._wants_call)
+        # What has been called may have rung a bell, which then has to be tidied up, even if the poll is over.
+        is_tidy = not (self._rung or self._wants_call or self._is_calling)
+        return self.desk.is_draining and self.desk.is_empty and is_tidy
 
     @property
     def is_cut_short(self) -> bool:
@@ -188,6 +191,7 @@ class Shift:
         return arguments
 
     def _call(self, change: Change, now_ns: int) -> Request:
+        self._is_calling = True
         # Repeated, and so under a key: a task that was added unbeknown to us would be in the store for ever.
         arguments = {"adds": change.adds, "deletes": change.deletes, "timeout": BELL_NS, "retry": BELL_NS}
         return Request(arguments, now_ns, is_call=True)
@@ -199,6 +203,7 @@ class Shift:
         self._has_answered = True
         self._failures = 0
         if request.is_call:
+            self._is_calling = False
             # If the poll has got the task meanwhile, it has another id now, which is known already.
             if step.updated and not self._rung:
                 self._rung = [step.updated[0].id]
@@ -229,6 +234,7 @@ class Shift:
     def failed(self, request: Request, error: TaskStoreError) -> float:
         """It was refused, or did not get through; returns for how many seconds to wait before the next one."""
         if request.is_call:
+            self._is_calling = False
             # Then the poll ends when its time is up, and there is nothing to tidy up. A store that has never answered
             # has given nothing either, so nobody has to wait for that.
             self._must_end = self._must_end or not self._has_answered
