@@ -337,7 +337,7 @@ def highest_id(storage: SqliteStorage) -> int:
 @bug(Promise.LOST)
 def it_is_answered_before_it_is_committed(patch: pytest.MonkeyPatch) -> None:
     async def settle(self: Engine, batch: Sequence[Any]) -> None:
-        answers, _, _, commit = self._decided([call.request for call in batch])
+        answers, _, _, commit = self._decided([call.request for call in batch], ())
         for call, answer in zip(batch, answers, strict=True):
             call.done.set_result(answer)
         if commit:
