@@ -129,13 +129,16 @@ class Engine:
                 await self._settle(present)
 
     def _called_in(self, batch: Sequence[_Call]) -> list[_Call]:
-        """Claims that wait for what `batch` is about to add: in the same transaction they have it a commit earlier."""
+        """Claims that wait for what `batch` is about to add: in the same transaction they have it a commit earlier.
+
+        Not more than a batch of them, for the others learn of what is left as soon as it is committed.
+        """
         if not self._parking.groups:
             return []
         before = len(self._waiting)
         added = Counter(add.group for call in batch for add in _adds(call.request) if add.timespec == 0)
         for group, number in added.items():
-            self._parking.wake(group, number)
+            self._parking.wake(group, min(number, MAX_BATCH - (len(self._waiting) - before)))
         self._waiting, called_in = self._waiting[:before], self._waiting[before:]
         return called_in
 

@@ -265,3 +265,16 @@ def test_a_claim_waits_on_when_the_update_that_it_shares_a_transaction_with_is_r
         assert [task.data for task in outcome(await claim).tasks] == ["here"]
 
     run(storage, main)
+
+
+def test_not_all_that_wait_are_called_into_one_batch(storage: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(engine: Engine) -> None:
+        claims = [asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9))) for _ in range(7)]
+        await parked(engine, len(claims))
+        before = storage.commits
+        monkeypatch.setattr("taskstore.server.engine.MAX_BATCH", 3)
+        await engine.apply(Update(ME, [TaskAdd("g")] * 7))
+        assert [len(outcome(await claim).tasks) for claim in claims] == [1] * 7
+        assert storage.commits > before + 1
+
+    run(storage, main)
