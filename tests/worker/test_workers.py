@@ -355,8 +355,13 @@ def test_a_handler_that_outlives_its_lease_is_told_and_its_result_is_dropped(kit
     assert len(kit.data("next")) == 1
     assert kit.data("next") != ["1"]
     assert progress.done == 1
-    assert progress.lost >= 1
-    assert len(told) == len(watching.lost_tasks) == 1
+    assert len(told) == 1
+    # On a busy machine more steps come, and each moves the clock. So a second lease may run out as well, even while its
+    # outcome is on the way, which counts if nobody else has the task. Each is told of once.
+    lost = [task.attempts for task in watching.lost_tasks]
+    assert lost[0] == 1
+    assert lost == sorted(set(lost))
+    assert lost[-1] <= int(kit.data("next")[0])
 
 
 def test_a_task_that_was_taken_meanwhile_is_lost_at_the_next_renewal(kit: Kit) -> None:
