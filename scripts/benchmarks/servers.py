@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from taskstore.server.run import bound, front
+from taskstore.server.run import bound, collect_seldom, front
 
 
 class Constant:
@@ -57,6 +57,7 @@ def main() -> None:
     listener = bound("127.0.0.1", 0)
     listener.listen()
     print(f"serving http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    collect_seldom()
     uvicorn.Server(front(Constant())).run(sockets=[listener])
 
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import aclosing
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from http import HTTPStatus
 from json import dumps, loads
 from typing import Any, Final, TypeAlias, TypeVar
@@ -36,7 +37,6 @@ from taskstore.server.messages import (
     KeyMisused,
     Problem,
     Replayed,
-    Request,
     Step,
     StepBody,
     Task,
@@ -49,10 +49,14 @@ from taskstore.server.storage import PAGE
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_Place: TypeAlias = tuple[str, Callable[[Scope, Receive, Send], Awaitable[None]]]
+_Answering: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+_Place: TypeAlias = tuple[str, _Answering]
+"""A method, and what answers a request with it."""
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
 _Given: TypeAlias = Mapping[bytes, bytes]
 """The headers of a request."""
+_Reading: TypeAlias = Callable[[bytes, _Given], tuple[Update | Claim | Step, bool]]
+"""Makes of a body what it asks for, and whether the answer may have to wait."""
 _R = TypeVar("_R", Update, Claim, StepBody)
 
 MAX_BODY: Final = 16 << 20
@@ -122,9 +126,9 @@ class App:
         self._access_log = access_log
         self._max_data = max_data
         self._places: dict[bytes, _Place] = {
-            b"/claim": ("POST", self._claim),
-            b"/update": ("POST", self._update),
-            b"/step": ("POST", self._step),
+            b"/claim": ("POST", partial(self._operate, self._claim)),
+            b"/update": ("POST", partial(self._operate, self._update)),
+            b"/step": ("POST", partial(self._operate, self._step)),
             b"/stats": ("GET", self._stats),
             b"/groups": ("GET", self._groups),
             b"/group": ("GET", self._groups),
@@ -144,7 +148,7 @@ class App:
         if self._access_log:
             send = _logged(scope, send)
         try:
-            await self._dispatch(scope, receive, send)
+            await self._place(scope)(scope, receive, send)
         except _Refused as refused:
             await _answer_problem(send, refused.status, refused.detail, *refused.headers)
         except _HungUp:
@@ -155,7 +159,8 @@ class App:
             _log.exception("a fault of the server, at %s %s", scope["method"], scope["path"])
             await _answer_problem(send, 500, "a fault of the server; its log says more")
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _place(self, scope: Scope) -> _Answering:
+        """What answers at the address of a request, if it may be asked there in this way."""
         # The raw path: in the decoded one a group named a%2Fb cannot be told from an address.
         path: bytes = scope["raw_path"]
         place = self._places.get(path)
@@ -166,11 +171,11 @@ class App:
             self._check_token(dict(scope["headers"]))
         if place is None:
             raise _Refused(404, "no such address; see openapi.yaml for those there are")
-        method, answer = place
+        method, answering = place
         if scope["method"] != method:
             detail = f"this address takes {method} only, not {scope['method']}"
             raise _Refused(405, detail, (b"allow", method.encode()))
-        await answer(scope, receive, send)
+        return answering
 
     def _check_token(self, headers: _Given) -> None:
         given = headers.get(b"authorization", b"")
@@ -178,43 +183,40 @@ class App:
             detail = "this server asks for a token: send the header Authorization: Bearer TOKEN"
             raise _Refused(401, detail, (b"www-authenticate", b"Bearer"))
 
-    async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _operate(self, read: _Reading, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         body = await _body(headers, receive)
-        claim = _read_request(body, headers, _decode_claim, "claim")
-        await self._apply(_keyed(claim, scope, headers, body), receive, send, waits=claim.wait > 0)
+        request, waits = read(body, headers)
+        key = _key(headers)
+        answering = self._engine.apply(request if key is None else Keyed(request, key, _fingerprint(scope, body)))
+        answer = await (_unless_disconnected(answering, receive) if waits else answering)
+        if type(answer) is KeyMisused:
+            raise _Refused(422, "this Idempotency-Key was used for another request; every call needs one of its own")
+        if type(answer) is Replayed:
+            await _answer(send, _encode(answer.outcome), _REPLAYED)
+        elif key is None:
+            await _answer(send, _encode(answer))
+        else:
+            await _answer(send, _encode(answer), _NOT_REPLAYED)
 
-    async def _update(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        body = await _body(headers, receive)
+    def _claim(self, body: bytes, headers: _Given) -> tuple[Claim, bool]:
+        claim = _read_request(body, headers, _decode_claim, "claim")
+        return claim, claim.wait > 0
+
+    def _update(self, body: bytes, headers: _Given) -> tuple[Update, bool]:
         update = _read_request(body, headers, _decode_update, "update")
         self._check_data(update)
-        await self._apply(_keyed(update, scope, headers, body), receive, send)
+        return update, False
 
-    async def _step(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        body = await _body(headers, receive)
+    def _step(self, body: bytes, headers: _Given) -> tuple[Step, bool]:
         step = Step.of(_read_request(body, headers, _decode_step, "step"))
         self._check_data(step.update)
-        waits = step.claim is not None and step.claim.wait > 0
-        await self._apply(_keyed(step, scope, headers, body), receive, send, waits=waits)
-
-    async def _apply(self, request: Request, receive: Receive, send: Send, *, waits: bool = False) -> None:
-        answering = self._engine.apply(request)
-        answer = await (_unless_disconnected(answering, receive) if waits else answering)
-        if isinstance(answer, KeyMisused):
-            raise _Refused(422, "this Idempotency-Key was used for another request; every call needs one of its own")
-        if isinstance(answer, Replayed):
-            await _answer(send, _encode(answer.outcome), _REPLAYED)
-        elif isinstance(request, Keyed):
-            await _answer(send, _encode(answer), _NOT_REPLAYED)
-        else:
-            await _answer(send, _encode(answer))
+        return step, step.claim is not None and step.claim.wait > 0
 
     def _check_data(self, update: Update) -> None:
-        lists: dict[str, Sequence[TaskAdd | TaskUpdate]] = {"adds": update.adds or (), "updates": update.updates or ()}
+        lists: dict[str, Sequence[TaskAdd | TaskUpdate] | None] = {"adds": update.adds, "updates": update.updates}
         for name, changes in lists.items():
-            for position, change in enumerate(changes):
+            for position, change in enumerate(changes or ()):
                 # A character has at most four bytes, so short texts need not be encoded to be measured.
                 if len(change.data) * 4 > self._max_data and len(change.data.encode()) > self._max_data:
                     raise _Refused(
@@ -285,12 +287,6 @@ async def _unless_disconnected(answering: Coroutine[Any, Any, Answer], receive: 
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _keyed(request: Update | Claim | Step, scope: Scope, headers: _Given, body: bytes) -> Request:
-    """The request together with its key, if it has one."""
-    key = _key(headers)
-    return request if key is None else Keyed(request, key, _fingerprint(scope, body))
 
 
 def _key(headers: _Given) -> str | None:

@@ -8,7 +8,7 @@ The law of this room: names on the wire are the historic ones, names in Python s
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -72,6 +72,7 @@ class TaskUpdate(msgspec.Struct, frozen=True, gc=False):
     """As in `TaskAdd`."""
 
 
+@final
 class Update(msgspec.Struct, frozen=True, gc=False):
     """The body of an update. An absent list and a null one are empty ones."""
 
@@ -82,6 +83,7 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     depends: _Ids | None = None
 
 
+@final
 class Claim(msgspec.Struct, frozen=True, gc=False):
     """The body of a claim: from one group, or from one of several."""
 
@@ -136,6 +138,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False):
     claim: StepClaim | None = None
 
 
+@final
 class Step(msgspec.Struct, frozen=True, gc=False):
     """An update and then a claim, in one."""
 
@@ -149,6 +152,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
         return cls(update, None if body.claim is None else Claim(body.client, *_values(body.claim)))
 
 
+@final
 class Keyed(msgspec.Struct, frozen=True, gc=False):
     """A request that is to be carried out once, however often it comes."""
 
@@ -163,7 +167,7 @@ class Keyed(msgspec.Struct, frozen=True, gc=False):
     @property
     def client(self) -> int:
         """Who asks."""
-        return self.request.update.client if isinstance(self.request, Step) else self.request.client
+        return self.request.update.client if type(self.request) is Step else self.request.client
 
 
 def _check_claim(claim: Claim | StepClaim) -> None:
@@ -209,6 +213,7 @@ class Refusal(msgspec.Struct, frozen=True):
         return bool(self.changes or self.deletes or self.depends or self.owned or self.bugs)
 
 
+@final
 class Outcome(msgspec.Struct, frozen=True):
     """The answer to an update or a claim: the new tasks, or why nothing has changed."""
 
@@ -216,6 +221,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: Refusal | None = None
 
 
+@final
 class StepOutcome(msgspec.Struct, frozen=True):
     """The answer to a step: what it claimed, what its update made, or why nothing has changed."""
 
@@ -224,12 +230,14 @@ class StepOutcome(msgspec.Struct, frozen=True):
     error: Refusal | None = None
 
 
+@final
 class Replayed(msgspec.Struct, frozen=True):
     """The answer to a keyed request that was carried out before."""
 
     outcome: Outcome | StepOutcome
 
 
+@final
 class KeyMisused(msgspec.Struct, frozen=True):
     """The answer to a keyed request whose key has been used for another one."""
 

@@ -35,6 +35,8 @@ from taskstore.server.messages import (
 )
 
 MAX_ATTEMPTS: Final = INT32[-1]
+ALLOWED: Final = Refusal()
+"""Why an update that is allowed is refused."""
 NOTHING: Final = Outcome()
 """The answer to a claim that found nothing."""
 _TURN: Final[Mapping[type, int]] = {Claim: 0, Update: 1, Step: 2}
@@ -113,9 +115,9 @@ def leased(task: Task, claim: Claim, id: int, now: int) -> Task:
     return Task(id, task.group, task.data, now + claim.duration, claim.client, min(task.attempts + 1, MAX_ATTEMPTS))
 
 
-def missing(ids: Iterable[int], tasks: Mapping[int, Task]) -> list[int]:
-    """Those of `ids` that do not exist, in the order asked."""
-    return [id for id in ids if id not in tasks]
+def missing(ids: Sequence[int] | None, tasks: Mapping[int, Task]) -> list[int]:
+    """Those of `ids` that do not exist, each once, in the order asked."""
+    return [id for id in dict.fromkeys(ids) if id not in tasks] if ids else []
 
 
 def contradictions(update: Update) -> list[str]:
@@ -129,16 +131,12 @@ def contradictions(update: Update) -> list[str]:
 
 def refusal(update: Update, tasks: Mapping[int, Task], now: int) -> Refusal:
     """Why `update` is forbidden, all culprits named; an empty refusal is none."""
-    changes = dict.fromkeys([change.id for change in update.updates or ()])
-    deletes = dict.fromkeys(update.deletes or ())
-    touched = changes | deletes if changes else deletes
-    return Refusal(
-        changes=missing(changes, tasks),
-        deletes=missing(deletes, tasks),
-        depends=missing(dict.fromkeys(update.depends or ()), tasks),
-        owned=[id for id in touched if id in tasks and not may_change(tasks[id], update.client, now)],
-        bugs=contradictions(update) if changes else [],
-    )
+    changes = [change.id for change in update.updates] if update.updates else []
+    touched = changes + update.deletes if update.deletes else changes
+    gone = missing(changes, tasks), missing(update.deletes, tasks), missing(update.depends, tasks)
+    owned = [id for id in touched if id in tasks and not may_change(tasks[id], update.client, now)]
+    bugs = contradictions(update) if changes else []
+    return Refusal(*gone, list(dict.fromkeys(owned)), bugs) if owned or bugs or any(gone) else ALLOWED
 
 
 def wanted(batch: Sequence[Request]) -> Wanted:
@@ -146,7 +144,7 @@ def wanted(batch: Sequence[Request]) -> Wanted:
     need = _Need()
     for request in batch:
         need.of(request)
-    for group in late_groups(batch):
+    for group in need.late:
         # What was found available may be gone when the claim of a step has its turn.
         need.claims[group] += need.touched
     return Wanted(frozenset(need.ids), need.claims, need.fresh, frozenset(need.keys))
@@ -159,37 +157,48 @@ class _Need:
         self.fresh = 0
         self.keys: set[tuple[int, str]] = set()
         self.touched = 0
+        self.late: set[str] = set()
 
     def of(self, request: Request) -> None:
-        if isinstance(request, Claim):
+        if type(request) is Claim:
             self.of_claim(request)
-        elif isinstance(request, Update):
+        elif type(request) is Update:
             self.of_update(request)
-        elif isinstance(request, Keyed):
+        elif type(request) is Keyed:
             self.keys.add((request.client, request.key))
             self.of(request.request)
         else:
             self.of_update(request.update)
             if request.claim:
                 self.of_claim(request.claim)
+                self.late.update(request.claim.names)
 
     def of_claim(self, claim: Claim) -> None:
-        self.ids.update(claim.depends or ())
+        if claim.depends:
+            self.ids.update(claim.depends)
         self.fresh += claim.limit
         for group in claim.names:
             self.claims[group] = self.claims.get(group, 0) + claim.limit
 
     def of_update(self, update: Update) -> None:
-        self.fresh += len(update.adds or ()) + len(update.updates or ())
-        self.touched += len(update.updates or ()) + len(update.deletes or ())
-        self.ids.update(change.id for change in update.updates or ())
-        self.ids.update(update.deletes or (), update.depends or ())
+        if update.adds:
+            self.fresh += len(update.adds)
+        if update.updates:
+            self.fresh += len(update.updates)
+            self.touched += len(update.updates)
+            self.ids.update([change.id for change in update.updates])
+        if update.deletes:
+            self.touched += len(update.deletes)
+            self.ids.update(update.deletes)
+        if update.depends:
+            self.ids.update(update.depends)
 
 
 def made_by(update: Update, tasks: Mapping[int, Task], ids: Iterator[int], now: int) -> list[Task]:
     """The tasks that `update` makes, adds first; `tasks` has those that it changes."""
-    made = [added(add, next(ids), update.client, now) for add in update.adds or ()]
-    made += [changed(tasks[each.id], each, next(ids), update.client, now) for each in update.updates or ()]
+    made = [added(add, next(ids), update.client, now) for add in update.adds] if update.adds else []
+    if update.updates:
+        made += [changed(tasks[each.id], each, next(ids), update.client, now) for each in update.updates]
     return made
 
 
@@ -201,7 +210,7 @@ def record(keyed: Keyed, answer: Outcome | StepOutcome, tasks: Mapping[int, Task
     if keyed.amends:
         return msgspec.structs.replace(keyed.amends, claimed=answer.tasks) if answer.tasks else None
     update, claimed, made = _update_of(keyed.request), answer.tasks, []
-    if isinstance(answer, StepOutcome):
+    if type(answer) is StepOutcome:
         made = answer.updated
     elif update:
         claimed, made = [], answer.tasks
@@ -219,15 +228,15 @@ def replayed(keyed: Keyed, record: Record) -> Replayed | KeyMisused:
     update = _update_of(keyed.request)
     before = {task.id: task for task in record.changed}
     made = made_by(update, before, iter(record.ids), record.now) if update else []
-    if isinstance(keyed.request, Step):
+    if type(keyed.request) is Step:
         return Replayed(StepOutcome(record.claimed, made))
     return Replayed(Outcome(made if update else record.claimed))
 
 
 def _update_of(request: Update | Claim | Step) -> Update | None:
-    if isinstance(request, Step):
+    if type(request) is Step:
         return request.update
-    return request if isinstance(request, Update) else None
+    return request if type(request) is Update else None
 
 
 def decide(batch: Sequence[Request], seen: Seen, waited: Collection[int] = ()) -> tuple[list[Answer], Change]:
@@ -235,30 +244,22 @@ def decide(batch: Sequence[Request], seen: Seen, waited: Collection[int] = ()) -
 
     `waited` are the positions of claims that have waited.
     """
-    book = _Book(seen, late_groups(batch).union(*[_claim_names(batch[position]) for position in waited]))
-    answers: dict[int, Answer] = {}
-    turns = [_TURN[type(_plain(request))] for request in batch]
+    plain = [request.request if type(request) is Keyed else request for request in batch]
+    book = _Book(seen, _tried_late(plain, waited))
+    answers: list[Answer] = [NOTHING] * len(batch)
+    turns = [_TURN[type(request)] for request in plain]
     for position in sorted(range(len(batch)), key=turns.__getitem__):
         answers[position] = book.answer(batch[position])
     for position in waited:
         if answers[position] == NOTHING:
             answers[position] = book.answer(batch[position])
-    return [answers[position] for position in range(len(batch))], book.change()
+    return answers, book.change()
 
 
-def late_groups(batch: Iterable[Request]) -> set[str]:
-    """The groups from which steps claim, and so after the updates of the batch."""
-    steps = [step for request in batch if isinstance(step := _plain(request), Step)]
-    return {name for step in steps if step.claim for name in step.claim.names}
-
-
-def _claim_names(request: Request) -> Sequence[str]:
-    plain = _plain(request)
-    return plain.names if isinstance(plain, Claim) else ()
-
-
-def _plain(request: Request) -> Update | Claim | Step:
-    return request.request if isinstance(request, Keyed) else request
+def _tried_late(batch: Sequence[Update | Claim | Step], waited: Collection[int]) -> set[str]:
+    """The groups from which is claimed after the updates of the batch."""
+    claims = [step.claim for step in batch if type(step) is Step] + [batch[position] for position in waited]
+    return {name for claim in claims if type(claim) is Claim for name in claim.names}
 
 
 class _Book:
@@ -281,16 +282,16 @@ class _Book:
 
     def answer(self, request: Request) -> Answer:
         """Decide one request, and note what it changes."""
-        if isinstance(request, Claim):
+        if type(request) is Claim:
             return self.claim(request)
-        if isinstance(request, Update):
+        if type(request) is Update:
             return self.update(request)
-        if isinstance(request, Step):
+        if type(request) is Step:
             return self.step(request)
         return self.keyed(request)
 
     def claim(self, claim: Claim) -> Outcome:
-        if claim.depends and (gone := missing(dict.fromkeys(claim.depends), self.tasks)):
+        if gone := missing(claim.depends, self.tasks):
             return Outcome(error=Refusal(depends=gone))
         return Outcome(self.leases(claim))
 
@@ -314,10 +315,12 @@ class _Book:
         if error := refusal(update, self.tasks, self.now):
             return Outcome(error=error)
         made = made_by(update, self.tasks, self.fresh, self.now)
-        for change in update.updates or ():
-            self.consume(change.id)
-        for id in dict.fromkeys(update.deletes or ()):
-            self.consume(id)
+        if update.updates:
+            for change in update.updates:
+                self.consume(change.id)
+        if update.deletes:
+            for id in update.deletes:
+                self.consume(id)
         for task in made:
             self.make(task)
         return Outcome(made)
@@ -343,7 +346,7 @@ class _Book:
             return replayed(keyed, known)
         before = {task.id: task for task in self.changing(keyed.request)}
         answer = self.answer(keyed.request)
-        if isinstance(answer, Outcome | StepOutcome) and (new := record(keyed, answer, before, self.now)):
+        if (type(answer) is Outcome or type(answer) is StepOutcome) and (new := record(keyed, answer, before, self.now)):
             self.records[name] = self.new_records[name] = new
         return answer
 

@@ -4,6 +4,7 @@ The law of this room: the address is announced only once requests are answered a
 """
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -36,6 +37,8 @@ IDLE_SECONDS: Final = 75
 """How long a connection may be idle. Longer than clients keep theirs, so that none is closed as it is used again."""
 BACKLOG: Final = 2048
 """How many connections may wait to be accepted."""
+UNCOLLECTED: Final = 10_000
+"""How many new objects there are before it is looked for cycles among them that nobody refers to."""
 
 
 def open_storage(store: str, *, clock: Clock | None = None, alone: bool = False) -> Storage:
@@ -108,6 +111,7 @@ def serve(
         def run(on_start: Callable[[], None]) -> int:
             running = RunningServer(open_storage(store), listener, token=token, access_log=access_log)
             running.on_start = on_start
+            collect_seldom()
             return running.run(signals=True)
 
         if workers == 1:
@@ -123,6 +127,16 @@ def _allow_many_files() -> None:
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def collect_seldom() -> None:
+    """Let this process look for cycles of objects seldom, and never among those that there are already.
+
+    What a request makes is freed by its reference counts. With Python's own setting it was looked at several times
+    while it was under way, which took 6 % of the processor time of a claim.
+    """
+    gc.freeze()
+    gc.set_threshold(UNCOLLECTED)
 
 
 def url_of(listener: socket.socket) -> str:
