@@ -282,13 +282,12 @@ class _Book:
 
     def answer(self, request: Request) -> Answer:
         """Decide one request, and note what it changes."""
+        return self.keyed(request) if type(request) is Keyed else self.outcome(request)
+
+    def outcome(self, request: Update | Claim | Step) -> Outcome | StepOutcome:
         if type(request) is Claim:
             return self.claim(request)
-        if type(request) is Update:
-            return self.update(request)
-        if type(request) is Step:
-            return self.step(request)
-        return self.keyed(request)
+        return self.update(request) if type(request) is Update else self.step(request)
 
     def claim(self, claim: Claim) -> Outcome:
         if gone := missing(claim.depends, self.tasks):
@@ -345,8 +344,8 @@ class _Book:
         if (known := self.records.get(name)) and not keyed.amends:
             return replayed(keyed, known)
         before = {task.id: task for task in self.changing(keyed.request)}
-        answer = self.answer(keyed.request)
-        if (type(answer) is Outcome or type(answer) is StepOutcome) and (new := record(keyed, answer, before, self.now)):
+        answer = self.outcome(keyed.request)
+        if new := record(keyed, answer, before, self.now):
             self.records[name] = self.new_records[name] = new
         return answer
 
