@@ -4,12 +4,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from taskstore.server import open_storage
-from taskstore.server.engine import MAX_BATCH, Engine
+from taskstore.server.engine import MAX_BATCH, QUICK_S, Engine
 from taskstore.server.messages import Claim, Outcome, TaskAdd, Update
 from taskstore.server.rules import Wanted
 from taskstore.server.sqlite import SqliteStorage
@@ -25,6 +26,12 @@ class Watched(SqliteStorage):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self.commits = 0
+        self.committed_in = 0
+        """In which thread the last one was."""
+        self.now_s = 0.0
+        """A clock that moves at commits only."""
+        self.takes_s = 0.0
+        """By that much."""
         self.go = threading.Event()
         self.go.set()
         self.failure: Exception | None = None
@@ -35,6 +42,8 @@ class Watched(SqliteStorage):
             self.rollback()
             raise self.failure
         self.commits += 1
+        self.committed_in = threading.get_ident()
+        self.now_s += self.takes_s
         super().commit()
 
 
@@ -188,6 +197,27 @@ def test_it_says_for_how_long_a_commit_has_been_under_way(storage: Watched) -> N
         storage.go.set()
         await hangs
         assert engine.waiting_s == 0
+
+    run(storage, body)
+
+
+def test_the_loop_is_left_free_by_commits_that_take_their_time(
+    storage: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskstore.server.engine.time", SimpleNamespace(monotonic=lambda: storage.now_s))
+
+    async def body(engine: Engine) -> None:
+        async def is_loop_free(commit_s: float) -> bool:
+            storage.takes_s = commit_s
+            await engine.apply(add())
+            return storage.committed_in != threading.get_ident()
+
+        quick, slow = QUICK_S / 10, QUICK_S * 10
+        assert await is_loop_free(quick), "nobody knows yet how quick the disk is"
+        assert [await is_loop_free(quick) for _ in range(100)][-1] is False
+        await is_loop_free(slow)
+        assert await is_loop_free(quick), "it has just been slow"
+        assert [await is_loop_free(quick) for _ in range(100)][-1] is False
 
     run(storage, body)
 

@@ -68,7 +68,11 @@ def sync_detailed(
 
      Fails with 503 while a commit has been waiting for the disk or the database for 10 seconds or more,
     and after a
-    commit whose outcome is unknown. Such a server should get no new requests until it is ready again.
+    commit whose outcome is unknown. A server that waits for its disk may also answer nothing until the
+    commit is
+    over, so a probe should take no answer for a failure, as most do. Such a server should get no new
+    requests
+    until it is ready again.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -95,7 +99,11 @@ def sync(
 
      Fails with 503 while a commit has been waiting for the disk or the database for 10 seconds or more,
     and after a
-    commit whose outcome is unknown. Such a server should get no new requests until it is ready again.
+    commit whose outcome is unknown. A server that waits for its disk may also answer nothing until the
+    commit is
+    over, so a probe should take no answer for a failure, as most do. Such a server should get no new
+    requests
+    until it is ready again.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -118,7 +126,11 @@ async def asyncio_detailed(
 
      Fails with 503 while a commit has been waiting for the disk or the database for 10 seconds or more,
     and after a
-    commit whose outcome is unknown. Such a server should get no new requests until it is ready again.
+    commit whose outcome is unknown. A server that waits for its disk may also answer nothing until the
+    commit is
+    over, so a probe should take no answer for a failure, as most do. Such a server should get no new
+    requests
+    until it is ready again.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -143,7 +155,11 @@ async def asyncio(
 
      Fails with 503 while a commit has been waiting for the disk or the database for 10 seconds or more,
     and after a
-    commit whose outcome is unknown. Such a server should get no new requests until it is ready again.
+    commit whose outcome is unknown. A server that waits for its disk may also answer nothing until the
+    commit is
+    over, so a probe should take no answer for a failure, as most do. Such a server should get no new
+    requests
+    until it is ready again.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
