@@ -242,7 +242,8 @@ class SqliteStorage:
 
     def _shrink(self, pages: int) -> None:
         """Give some of the free pages back to the file system, if most of the file is free."""
-        free: Any = self._writer.pragma("freelist_count")
+        rows: Any = self._write.execute("PRAGMA freelist_count").fetchall()  # at every commit, so not by pragma()
+        [(free,)] = rows
         if free > _SPARE_PAGES and 2 * free > self._writer.pragma("page_count"):
             self._writer.pragma("incremental_vacuum", min(pages, free - _SPARE_PAGES))
 
@@ -444,6 +445,8 @@ def _opened(path: str, *, readonly: bool = False) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(path, flags=flags)
     connection.set_busy_timeout(_BUSY_MS)
+    # A plan never depends on the values asked for, so no statement has to be prepared again because of them.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB // (8 if readonly else 1)}")
     return connection
 
