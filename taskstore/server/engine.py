@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Final, TypeVar
 
 import msgspec
@@ -95,6 +96,10 @@ class Engine:
         self._writers = ThreadPoolExecutor(storage.parallel, "write")
         self._readers = ThreadPoolExecutor(LISTERS, "read")
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()  # To ask for it takes a call of the system each time.
+
     async def apply(self, request: Request) -> Answer:
         """Carry out a request. What is answered without an error is durable.
 
@@ -105,7 +110,7 @@ class Engine:
         """
         self._check()
         claim = _claim_of(request)
-        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Answer] = self._loop.create_future()
         call = _Call(request, done) if claim is None else _Call(_shuffled(request, claim), done, claim.wait / 1e9)
         self._waiting.append(call)
         self._start()
@@ -212,7 +217,7 @@ class Engine:
             call.updated = answer.updated
             call.request = _rest(call.request, claim, change)
         if not call.woken:
-            timer = asyncio.get_running_loop().call_later(call.wait_s, self._time_up, call)
+            timer = self._loop.call_later(call.wait_s, self._time_up, call)
             call.done.add_done_callback(lambda _: timer.cancel())
             call.done.add_done_callback(lambda _: self._parking.leave(call))
         self._parking.park(call, claim.names)
@@ -260,11 +265,11 @@ class Engine:
 
     async def _transact(self, requests: Sequence[Request], waited: Sequence[int]) -> tuple[list[Answer], Change, int]:
         if self._remote:
-            loop = asyncio.get_running_loop()
+            loop = self._loop
             return await loop.run_in_executor(self._writers, self._transact_remotely, requests, waited)
         answers, change, now, commit = self._decided(requests, waited)
         if commit and self._storage.waits == "commit" and self._commit_s > QUICK_S:
-            await asyncio.get_running_loop().run_in_executor(self._writers, self._commit, commit)
+            await self._loop.run_in_executor(self._writers, self._commit, commit)
         elif commit:
             self._commit(commit)
         return answers, change, now
@@ -347,13 +352,17 @@ class Engine:
         plain = request.request if type(request) is Keyed else request
         if type(plain) is not Claim:
             update = plain.update if type(plain) is Step else plain
-            counters.adds += len(update.adds or ())
-            counters.updates += len(update.updates or ())
-            counters.deletes += len(set(update.deletes or ()))
+            if update.adds:
+                counters.adds += len(update.adds)
+            if update.updates:
+                counters.updates += len(update.updates)
+            if update.deletes:
+                counters.deletes += len(set(update.deletes))
         if type(plain) is not Update:
             counters.claims += len(answer.tasks)
             for task in answer.tasks:
-                counters.expired += task.attempts > 1
+                if task.attempts > 1:
+                    counters.expired += 1
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         self._check()
@@ -362,7 +371,7 @@ class Engine:
     async def _in_a_thread(self, read: Callable[[], _T]) -> _T:
         if self._storage.waits == "never":
             return read()
-        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        return await self._loop.run_in_executor(self._readers, read)
 
     async def close(self) -> None:
         """Finish what is under way, then close the storage."""
