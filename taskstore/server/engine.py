@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -246,7 +246,7 @@ class Engine:
         while groups := self._parking.groups:
             await asyncio.sleep(LOOK_S)
             try:
-                soonest = await self._read(lambda groups=groups: self._storage.soonest(groups))  # type: ignore[misc]
+                soonest = await self._read(partial(self._storage.soonest, groups))
             except CommitError:
                 continue  # The claims themselves will tell their clients, when their time is up.
             self._parking.set_timers({group: ns for group, ns in soonest.items() if group in self._parking.groups})
