@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from taskstore.errors import StoreError
 from taskstore.server.clock import Clock
+from taskstore.server.connection import Protocol
 from taskstore.server.engine import Engine
 from taskstore.server.http import App
 from taskstore.server.processes import run_together
@@ -31,8 +31,6 @@ DRAIN_SECONDS: Final = 30
 """How long requests under way may take after the signal to stop."""
 TICK_SECONDS: Final = 1.0
 """How often the server looks at the time, for the Date that it tells."""
-HEAD_SECONDS: Final = 30
-"""How long a client may take to send the head of a request, and, after it has connected, to begin."""
 IDLE_SECONDS: Final = 75
 """How long a connection may be idle. Longer than clients keep theirs, so that none is closed as it is used again."""
 BACKLOG: Final = 2048
@@ -170,7 +168,7 @@ def front(app: Any) -> uvicorn.Config:
     """How the HTTP server runs an ASGI application, ours or one to compare it with."""
     return uvicorn.Config(
         app,
-        http=_Protocol,
+        http=Protocol,
         lifespan="off",
         log_level="warning",
         access_log=False,
@@ -181,34 +179,6 @@ def front(app: Any) -> uvicorn.Config:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, except that a request's head has to arrive in time; its body has a deadline of its own."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
-        self._late = self.loop.call_later(HEAD_SECONDS, transport.abort)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
-
-    def on_headers_complete(self) -> None:
-        self._in_time()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._in_time()
-        super().connection_lost(exc)
-
-    def _in_time(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
 
 
 class RunningServer:

@@ -13,7 +13,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
-from taskstore.server import run
 from taskstore.server.http import MAX_BODY
 from taskstore.server.messages import MAX_DATA, MAX_GROUP, MAX_ITEMS
 from taskstore.server.storage import PAGE
@@ -333,7 +332,7 @@ def test_health_needs_no_token() -> None:
 
 @pytest.mark.parametrize("head", [b"", b"GET /groups HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 def test_a_head_that_does_not_arrive_in_time_ends_the_connection(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("taskstore.server.connection.HEAD_SECONDS", 0.05)
     with live_server() as server:
         address = urlsplit(server.url)
         with socket.create_connection((address.hostname, address.port or 0), timeout=30) as connection:
