@@ -193,6 +193,61 @@ def test_a_guess_may_consume_what_nobody_has_seen(story: Story) -> None:
     assert Promise.LOST in story.broken([])
 
 
+class TestOneOfTwoClaimsWithoutAnAnswer:
+    """Where either may have leased a task, nothing follows for the one that was asked first, nor for the other."""
+
+    LEASED = Task(3, "g", "x", NOW + 50, B, 1)
+
+    @pytest.fixture
+    def story(self, story: Story) -> Story:
+        story.add(1, "x")
+        return story
+
+    def test_that_was_one_half_of_a_step(self, story: Story) -> None:
+        y = story.add(2, "y")
+        story.told(Step(Update(B, deletes=[2]), Claim(B, "g", 0)), Silence.UNKNOWN, during=(100, 200))
+        assert Promise.ORDER in story.broken([y, self.LEASED])
+        story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(110, 200))
+        assert story.broken([y, self.LEASED]) == set()
+
+    def test_that_depended_on_what_was_gone(self, story: Story) -> None:
+        story.delete(story.add(2, "y"))
+        story.told(Claim(B, "g", 50, [2]), Silence.UNKNOWN, during=(100, 200))
+        assert Promise.ORDER in story.broken([self.LEASED])
+        story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(110, 200))
+        assert story.broken([self.LEASED]) == set()
+
+    def test_that_may_have_leased_another_task_as_well(self, story: Story) -> None:
+        story.told(Update(A, [TaskAdd("h", "y")]), Outcome([Task(2, "h", "y", NOW, A)]))
+        story.told(Claim(B, groups=["g", "h"], duration=50), Silence.UNKNOWN, during=(100, 200))
+        other = Task(4, "h", "y", NOW + 50, B, 1)
+        assert Promise.NOWHERE in story.broken([self.LEASED, other])
+        story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(110, 200))
+        assert story.broken([self.LEASED, other]) == set()
+
+    def test_that_may_have_leased_it_from_the_other(self, story: Story) -> None:
+        story.told(Claim(B, "g", 0, limit=2), Silence.UNKNOWN, during=(100, 200))
+        story.told(Listing("g"), [Task(2, "g", "x", NOW, B, 1)], during=(120, 130))
+        again = Task(3, "g", "x", NOW + 50, B, 2)
+        assert Promise.NOWHERE in story.broken([again])
+        story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(110, 200))
+        assert story.broken([again]) == set()
+
+    def test_that_has_ended_when_the_task_is_missed(self, story: Story) -> None:
+        for at in (100, 110):
+            story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(at, 200))
+        assert story.broken([]) == {Promise.LOST}
+
+    def test_that_took_it_before_it_was_available(self, story: Story) -> None:
+        """Which is seen by what the clock said later."""
+        story.claim(Task(1, "g", "x", NOW, A), 2, duration=5000)
+        for at in (100, 110):
+            story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(at, 200))
+        y = Task(4, "g", "y", NOW + 1000, A)
+        story.told(Update(A, [TaskAdd("g", "y")]), Outcome([y]), during=(300, 310))
+        assert story.broken([Task(3, "g", "x", NOW + 50, B, 2), y]) == {Promise.OWNED}
+
+
 # Leases and ownership, to the nanosecond
 
 

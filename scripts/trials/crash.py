@@ -7,6 +7,7 @@ on its way when the server died may have been carried out or not; everything els
 
 import argparse
 import asyncio
+import pickle
 import random
 import shutil
 import sys
@@ -22,6 +23,7 @@ import apsw
 
 from trials.clients import NUMBER, Clients
 from trials.connection import Connection, UnexpectedError, port_of
+from trials.history import Call
 from trials.judge import violations
 
 KILLED_AT_START: Final = 0.15
@@ -125,6 +127,11 @@ class Trial:
             trouble.append(f"{type(error).__name__}: {error}")
         return self.summary([*trouble, *self._clients.complaints, *map(str, violations(self._clients.history))])
 
+    @property
+    def history(self) -> list[Call]:
+        """What was asked and told so far."""
+        return self._clients.history
+
     def summary(self, found: list[str] | None = None) -> Summary:
         """What it has come to."""
         operations, refused, unknown = self._clients.operations, self._clients.refused, self._clients.unknown
@@ -194,10 +201,13 @@ def main() -> int:
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="taskstore-crash-"))
-    summary = asyncio.run(Trial(directory, options.seed).run(options.kills, options.operations, _tell))
+    trial = Trial(directory, options.seed)
+    summary = asyncio.run(trial.run(options.kills, options.operations, _tell))
     print(summary, *summary.violations[:SHOWN], sep="\n\n")
     if summary.violations:
-        print(f"\nthe store and the server's log are in {directory}")
+        (directory / "violations").write_text("\n\n".join([f"seed {options.seed}", *summary.violations]))
+        (directory / "history.pickle").write_bytes(pickle.dumps(trial.history))  # to be judged again
+        print(f"\nall violations, the history, the store and the server's log are in {directory}")
         return 1
     shutil.rmtree(directory)
     return 0

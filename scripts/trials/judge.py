@@ -38,7 +38,7 @@ def violations(history: Iterable[Call], final: Iterable[Task] | None = None) -> 
 
 
 class _Judge:
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: list[Call]) -> None:
         self.found: list[Violation] = []
         self.calls = calls
         self.lives = Lives(calls, self.blame)

@@ -2,7 +2,8 @@
 
 Where an answer is missing, evidence takes its place: a task that only one unanswered call can have made shows that it
 was carried out, and so does the absence of one that only it can have consumed. Where two calls come into question, no
-conclusion is drawn, so that what is called a broken promise is one.
+conclusion is drawn, so that what is called a broken promise is one. So a task that one of several claims has leased is
+put down to a call that stands for any of them, and nothing is said of what else they asked for.
 """
 
 from bisect import bisect_left
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from taskstore.server.messages import Task
+from taskstore.server.messages import Claim, Task
 from trials.history import Call, Listing, Promise, Read
 
 FOREVER = 1 << 100
@@ -35,11 +36,11 @@ class Lives:
     """The lives of all ids of a history.
 
     Args:
-        calls: The history.
+        calls: The history; calls that stand for one of several are put at its end.
         blame: Told of what nothing explains.
     """
 
-    def __init__(self, calls: Sequence[Call], blame: Blame) -> None:
+    def __init__(self, calls: list[Call], blame: Blame) -> None:
         self.of: dict[int, Life] = {}
         self.applied: set[int] = set()
         """The calls without an answer that were carried out."""
@@ -145,14 +146,20 @@ class Lives:
 
     def _attribute(self, task: Task, seen: int) -> None:
         """Find out who made a task that no answer speaks of."""
-        maker = self._bringer(task, seen)
+        maker, claimers = self._bringer(task, seen), []
         if maker is None:
-            maker = self._claimer(task, seen)
-        if maker is None:
-            self._blame(Promise.NOWHERE, f"nobody can have made {task.id}", *self._origin(task.data), seen)
-        else:
+            claimers = self._claimers(task, seen)
+        if len(claimers) == 1:
+            [maker] = claimers
+            self._leases[maker] -= 1
+        if maker is not None:
             self.applied.add(maker)
-        self._make(task, seen if maker is None else maker)
+        elif claimers:
+            maker = self._one_of(claimers)
+        else:
+            self._blame(Promise.NOWHERE, f"nobody can have made {task.id}", *self._origin(task.data), seen)
+            maker = seen
+        self._make(task, maker)
 
     def _bringer(self, task: Task, seen: int) -> int | None:
         number = self.origins.get(task.data)
@@ -168,15 +175,31 @@ class Lives:
         fits = update.client == task.owner and groups in ([], [task.group])
         return number if fits and self._may_be_news(number, seen) else None
 
-    def _claimer(self, task: Task, seen: int) -> int | None:
-        # The one that was invoked first may have come before the most others, so it is the safest to assume.
-        for number, still in self._leases.items():
-            claim = self._calls[number].claim
-            fits = claim and claim.client == task.owner and task.group in claim.names
-            if still and fits and self._may_be_news(number, seen):
-                self._leases[number] -= 1
-                return number
-        return None
+    def _claimers(self, task: Task, seen: int) -> list[int]:
+        """The claims without an answer that may have leased a task, though none takes what it has leased itself."""
+        makers = {self.of[id].maker for id in self.chains[task.data]}
+        return [
+            number
+            for number, still in self._leases.items()
+            if still
+            and (claim := self._calls[number].claim)
+            and claim.client == task.owner
+            and task.group in claim.names
+            and number not in makers
+            and self._may_be_news(number, seen)
+        ]
+
+    def _one_of(self, numbers: Sequence[int]) -> int:
+        """A call that stands for one of several claims, nobody knows which."""
+        calls = [self._calls[number] for number in numbers]
+        claims = [call.claim for call in calls if call.claim]
+        groups = sorted({name for claim in claims for name in claim.names})
+        claim = Claim(claims[0].client, duration=max(claim.duration for claim in claims), groups=groups)
+        returns = [FOREVER if call.returned is None else call.returned for call in calls]
+        returned = None if max(returns) == FOREVER else max(returns)
+        name = f"one of {', '.join(f'#{number}' for number in numbers)}"
+        self._calls.append(Call(name, claim, min(call.invoked for call in calls), returned))
+        return len(self._calls) - 1
 
     def _may_be_news(self, number: int, seen: int) -> bool:
         """Whether what a call without an answer made can have been seen by another call for the first time."""
