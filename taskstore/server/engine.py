@@ -134,7 +134,7 @@ class Engine:
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            batch += self._called_in(batch)
+            batch = self._called_in(batch) + batch  # So those that have waited are answered first.
             for call in batch:
                 if call.woken and call.done.done():
                     self._wake_next(call)  # Nobody waits for it now, so its news is for somebody else.

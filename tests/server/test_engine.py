@@ -285,6 +285,20 @@ def test_a_task_and_the_claim_that_waits_for_it_share_a_commit(storage: Watched)
     run(storage, main)
 
 
+def test_whoever_has_waited_for_a_task_is_answered_before_the_one_who_adds_it(storage: Watched) -> None:
+    async def main(engine: Engine) -> None:
+        answered: list[str] = []
+        claim = asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9)))
+        claim.add_done_callback(lambda _: answered.append("claim"))
+        await parked(engine, 1)
+        update = asyncio.create_task(engine.apply(add()))
+        update.add_done_callback(lambda _: answered.append("add"))
+        await asyncio.gather(claim, update)
+        assert answered == ["claim", "add"]
+
+    run(storage, main)
+
+
 def test_a_claim_waits_on_when_the_update_that_it_shares_a_transaction_with_is_refused(storage: Watched) -> None:
     async def main(engine: Engine) -> None:
         claim = asyncio.create_task(engine.apply(Claim(ME, "g", 10**9, wait=3600 * 10**9)))
