@@ -30,6 +30,7 @@ from taskstore import (
     wire,
 )
 from taskstore.testing import live_server
+from taskstore.transport import new_key
 
 KEYED = "Idempotency-Replayed: false\r\n"
 NOTHING = http(b'{"tasks":[],"error":null}', more=KEYED)
@@ -105,6 +106,13 @@ class TestKeys:
         assert all(re.fullmatch("[0-9a-f]{32}", key) for key in changes)
         assert len(set(changes)) == 4
         assert read == ""
+
+    def test_it_begins_with_the_time_in_milliseconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that a server that keeps them in order has those of late side by side."""
+        monkeypatch.setattr("time.time_ns", lambda: 1_795_546_371_763_999_999)
+        first, second = new_key(), new_key()
+        assert int(first[:12], 16) == int(second[:12], 16) == 1_795_546_371_763
+        assert first != second
 
     @pytest.mark.parametrize("retry", [None, 0, timedelta(0)])
     def test_what_is_never_repeated_needs_none(self, colour: Colour, time: Time, retry: Any) -> None:

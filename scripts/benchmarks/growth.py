@@ -7,14 +7,18 @@ from pathlib import Path
 
 from benchmarks.load import DATA
 from benchmarks.report import Figure
-from taskstore.server.messages import Claim, Outcome, TaskAdd, Update
+from taskstore.server.messages import Claim, Keyed, Outcome, TaskAdd, Update
 from taskstore.server.rules import decide, wanted
 from taskstore.server.sqlite import SqliteStorage
+from taskstore.transport import new_key
 
 LARGE = 1_000_000
 SMALL = 1_000
 GROUPS = 100_000
 CLAIMS = 3_000
+RECORDS = 500_000
+"""What nearly ten minutes at 900 updates a second leave behind: records are kept for 15."""
+TOGETHER = 32
 
 
 def measure(runs: int, directory: Path) -> Iterator[Figure]:
@@ -33,8 +37,23 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
     yield Figure(f"claim, {LARGE:,} tasks in {GROUPS:,} groups", value, "us", f"{SMALL:,} tasks in one group",
                  grouped_ratio, "<= 2", grouped_ratio <= 2)  # fmt: skip
     yield from emptied(large, directory / "large.db", statistics.median(references))
+    yield recorded(runs, small, grouped)
     for storage in (small, grouped):
         storage.close()
+
+
+def recorded(runs: int, small: SqliteStorage, large: SqliteStorage) -> Figure:
+    """What an update under a key costs, some in a transaction, beside the records of many others."""
+    for _ in range(RECORDS // 1_000):
+        keep(large, 1_000)
+    ratios, values = [], []
+    for _ in range(runs):
+        reference = keep_us(small)
+        values.append(keep_us(large))
+        ratios.append(values[-1] / reference)
+    ratio = statistics.median(ratios)
+    return Figure(f"update under a key, {TOGETHER} together, {RECORDS:,} kept", statistics.median(values), "us",
+                  "hardly any kept", ratio, "<= 1.3", ratio <= 1.3)  # fmt: skip
 
 
 def emptied(storage: SqliteStorage, path: Path, reference: float) -> Iterator[Figure]:
@@ -66,14 +85,30 @@ def add(storage: SqliteStorage, tasks: int, groups: int) -> None:
         apply(storage, Update(1, [TaskAdd(f"g{n % groups}", DATA) for n in range(first, last)]))
 
 
-def apply(storage: SqliteStorage, request: Claim | Update) -> None:
-    """One request in a transaction of its own."""
-    transaction = storage.begin(wanted([request]))
-    outcomes, change = decide([request], transaction.seen)
-    assert isinstance(outcomes[0], Outcome)
-    assert outcomes[0].error is None
+def apply(storage: SqliteStorage, *requests: Claim | Update | Keyed) -> None:
+    """Some requests in a transaction of their own."""
+    transaction = storage.begin(wanted(requests))
+    outcomes, change = decide(requests, transaction.seen)
+    for outcome in outcomes:
+        assert isinstance(outcome, Outcome)
+        assert outcome.error is None
     transaction.write(change)
     transaction.commit()
+
+
+def keep(storage: SqliteStorage, number: int) -> None:
+    """Add so many tasks in one transaction, each by a client of its own, under a key as the client makes them."""
+    apply(storage, *(Keyed(Update(n + 1, [TaskAdd("kept", DATA)]), new_key(), bytes(16)) for n in range(number)))
+
+
+def keep_us(storage: SqliteStorage) -> float:
+    """The median time, in microseconds, of an update under a key, of some that share a transaction and its commit."""
+    took = []
+    for _ in range(CLAIMS // TOGETHER):
+        begun = time.perf_counter()
+        keep(storage, TOGETHER)
+        took.append((time.perf_counter() - begun) / TOGETHER)
+    return statistics.median(took) * 1e6
 
 
 def claim_us(storage: SqliteStorage, tasks: int, groups: int) -> float:

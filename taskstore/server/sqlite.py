@@ -84,6 +84,21 @@ _MIGRATIONS: Final = [
     DROP INDEX task_claimed;
     CREATE INDEX task_available ON task (name, available, id, attempts);
 """,
+    """
+    -- By key first: keys that begin with the time, as those of our clients do, then stand side by side. By client first
+    -- each of them had a page of its own to be written, so that a batch of 32 took more than twice as long.
+    CREATE TABLE record_by_key (
+        client INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        now INTEGER NOT NULL,
+        done BLOB NOT NULL,
+        UNIQUE (key, client)
+    ) STRICT;
+    INSERT INTO record_by_key SELECT client, key, fingerprint, now, done FROM record ORDER BY rowid;
+    DROP TABLE record;
+    ALTER TABLE record_by_key RENAME TO record;
+""",
 ]
 """How a file comes from one version of the schema to the next: the first makes an empty file a store."""
 _SCHEMA: Final = len(_MIGRATIONS)

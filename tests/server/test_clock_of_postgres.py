@@ -214,6 +214,11 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(postgres_url: str) -
         session.execute(postgres._MIGRATIONS[0], prepare=False)
         session.execute("UPDATE store SET schema = 1")
         session.execute("INSERT INTO task VALUES (7, 'g', 'data', 5, 1, 0)")
+        done = postgres._encode_done(([7], [], []))
+        session.execute("INSERT INTO record VALUES (1, 'key', 'print', 9000000000000000000, %s)", [done])
     with closing(PostgresStorage(postgres_url)) as storage:
         assert write(storage)
         assert [task.data for task in storage.tasks([7]).values()] == ["data"]
+        transaction = storage.begin(Wanted(frozenset(), {}, 0, frozenset({(1, "key")})))
+        assert [record.ids for record in transaction.seen.records.values()] == [[7]]
+        transaction.rollback()

@@ -11,7 +11,15 @@ from taskstore.errors import StoreError
 from taskstore.server import open_storage
 from taskstore.server.messages import Task
 from taskstore.server.rules import Change, Wanted
-from taskstore.server.sqlite import _APPLICATION_ID, _MIGRATIONS, RESTORE_JUMP, SqliteStorage, backup, restore
+from taskstore.server.sqlite import (
+    _APPLICATION_ID,
+    _MIGRATIONS,
+    RESTORE_JUMP,
+    SqliteStorage,
+    _encode_done,
+    backup,
+    restore,
+)
 from taskstore.server.storage import CommitError
 from taskstore.testing import SettableClock
 
@@ -192,10 +200,15 @@ def test_a_file_of_an_older_schema_is_migrated(path: Path, schema: int) -> None:
     connection.pragma("user_version", schema)
     connection.execute("INSERT INTO task (id, name, data, available, owner) VALUES (5, 'g', 'old', 1, 7)")
     connection.execute("UPDATE store SET last_id = 5")
+    if schema > 1:
+        connection.execute("INSERT INTO record VALUES (7, 'key', x'00', ?, ?)", (NOW, _encode_done(([5], [], []))))
     connection.close()
     storage = SqliteStorage(str(path), clock=SettableClock(NOW))
     assert held(storage) == [Task(5, "g", "old", 1, 7, attempts=0)]
     assert [task.id for task in write(storage, "new")] == [6]
+    transaction = storage.begin(Wanted(frozenset(), {}, 0, frozenset({(7, "key")})))
+    assert [record.ids for record in transaction.seen.records.values()] == ([[5]] if schema > 1 else [])
+    transaction.rollback()
     storage.close()
 
 
