@@ -139,9 +139,9 @@ _INSERT_RECORD: Final = """
     INSERT INTO record (client, key, fingerprint, now, done) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET fingerprint = excluded.fingerprint, now = excluded.now, done = excluded.done
 """
-# More than one for each record that is written, so that the old ones cannot pile up.
+# More than are written, so that the old ones cannot pile up.
 _PRUNE: Final = """
-    DELETE FROM record WHERE rowid IN (SELECT rowid FROM record ORDER BY rowid LIMIT 4) AND now <= ?
+    DELETE FROM record WHERE rowid IN (SELECT rowid FROM record ORDER BY rowid LIMIT ?) AND now <= ?
 """
 _DELETE: Final = "DELETE FROM task WHERE id = ?"
 _encode_ids = msgspec.json.Encoder().encode
@@ -231,10 +231,9 @@ class SqliteStorage:
                 self._write.executemany(_DELETE, [(id,) for id in change.gone])
             if change.made:
                 self._write.executemany(_INSERT, list(map(astuple, change.made)))
-            for each in change.records:
-                done = _encode_done((each.ids, each.changed, each.claimed))
-                self._write.execute(_INSERT_RECORD, (each.client, each.key, each.fingerprint, each.now, done))
-                self._write.execute(_PRUNE, (now - KEEP_NS,))
+            if change.records:
+                self._write.executemany(_INSERT_RECORD, map(_row, change.records))
+                self._write.execute(_PRUNE, (4 * len(change.records), now - KEEP_NS))
             self._write.execute("UPDATE store SET last_id = ?, now = ?", (last_id, now))
             self._shrink(_SHRINK_PAGES)
         except apsw.Error as error:
@@ -357,6 +356,12 @@ class SqliteStorage:
     def _unlock(self) -> None:
         if self._lock:
             self._lock.release()
+
+
+def _row(record: Record) -> tuple[int, str, bytes, int, bytes]:
+    """What is kept of a record, in the order of the columns."""
+    done = _encode_done((record.ids, record.changed, record.claimed))
+    return record.client, record.key, record.fingerprint, record.now, done
 
 
 class _Transaction:

@@ -9,7 +9,7 @@ import pytest
 
 from taskstore.errors import StoreError
 from taskstore.server import open_storage
-from taskstore.server.messages import Task
+from taskstore.server.messages import Record, Task
 from taskstore.server.rules import Change, Wanted
 from taskstore.server.sqlite import (
     _APPLICATION_ID,
@@ -20,7 +20,7 @@ from taskstore.server.sqlite import (
     backup,
     restore,
 )
-from taskstore.server.storage import CommitError
+from taskstore.server.storage import KEEP_NS, CommitError
 from taskstore.testing import SettableClock
 
 NOW = 1_800_000_000 * 10**9
@@ -210,6 +210,22 @@ def test_a_file_of_an_older_schema_is_migrated(path: Path, schema: int) -> None:
     assert [record.ids for record in transaction.seen.records.values()] == ([[5]] if schema > 1 else [])
     transaction.rollback()
     storage.close()
+
+
+def test_records_that_are_too_old_go_bit_by_bit(storage: SqliteStorage) -> None:
+    """With each commit four times as many as are written, and never one whose time is not up."""
+
+    def keep(*keys: str) -> int:
+        transaction = storage.begin(Wanted(frozenset(), {}, 0))
+        transaction.write(Change((), (), [Record(7, key, b"", NOW, [], [], []) for key in keys]))
+        transaction.commit()
+        return len(storage._writer.execute("SELECT key FROM record").fetchall())
+
+    for n in range(10):
+        storage._writer.execute("INSERT INTO record VALUES (7, ?, x'', ?, x'')", (f"old{n}", NOW - KEEP_NS))
+    assert keep("a") == 10 - 4 + 1
+    assert keep("b", "c") == 3
+    assert keep("d") == 4
 
 
 def test_a_lock_is_let_go_by_whichever_thread_closes(path: Path) -> None:
