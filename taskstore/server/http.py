@@ -185,6 +185,7 @@ class App:
 
     async def _operate(self, read: _Reading, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        _check_origin(headers)
         body = await _body(headers, receive)
         request, waits = read(body, headers)
         key = _key(headers)
@@ -287,6 +288,19 @@ async def _unless_disconnected(answering: Coroutine[Any, Any, Answer], receive: 
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _check_origin(headers: _Given) -> None:
+    """Turn away what a browser sends for a page of another origin, which it does without asking the server first.
+
+    Otherwise any page that a developer looks at could change the store on their own machine. Browsers say so in
+    Sec-Fetch-Site, older ones in Origin; nobody else sends either.
+    """
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is None and (origin is None or origin.partition(b"://")[2] == headers.get(b"host")):
+        return
+    if site not in (b"same-origin", b"none"):
+        raise _Refused(403, "a browser sent this for a page of another origin, and such pages may not change anything")
 
 
 def _key(headers: _Given) -> str | None:

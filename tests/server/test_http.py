@@ -300,6 +300,38 @@ def test_a_token_is_asked_for_before_anything_else() -> None:
         assert send(server, "GET", "/groups", Authorization="Bearer s3cret").status == 200
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site", "Origin": "http://tasks.example"},
+        {"Host": "tasks.example", "Origin": "http://evil.example"},
+        {"Host": "tasks.example", "Origin": "http://tasks.example:8000"},
+        {"Host": "tasks.example", "Origin": "null"},
+    ],
+)
+@pytest.mark.parametrize("content_type", [JSON, FORM])
+def test_a_page_of_another_origin_changes_nothing(
+    shared: LiveServer, foreign: dict[str, str], content_type: str
+) -> None:
+    body = urlencode({"update": json.dumps(ADD)}).encode() if content_type == FORM else json.dumps(ADD).encode()
+    before = send(shared, "GET", "/group/dialects").json
+    assert_problem(send(shared, "POST", "/update", body, Content_Type=content_type, **foreign), 403, says="origin")
+    assert send(shared, "GET", "/group/dialects").json == before
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"Sec_Fetch_Site": "same-origin", "Origin": "http://tasks.example"},
+        {"Sec_Fetch_Site": "none"},
+        {"Host": "tasks.example", "Origin": "https://tasks.example"},
+    ],
+)
+def test_a_page_of_the_same_origin_and_what_is_no_page_may(shared: LiveServer, own: dict[str, str]) -> None:
+    assert post(shared, "/claim", {"clientid": 1, "group": "own", "duration": 1}, **own).status == 200
+
+
 def test_content_length_together_with_transfer_encoding_is_refused(shared: LiveServer) -> None:
     """Two ideas of where a request ends are how requests are smuggled past a proxy (RFC 9112, 6.1)."""
     address = urlsplit(shared.url)
