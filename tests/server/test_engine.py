@@ -94,6 +94,22 @@ def test_requests_that_arrive_while_a_batch_commits_share_the_next_commit(storag
     run(storage, body)
 
 
+@pytest.mark.parametrize(("at_once", "commits"), [(1, 2), (2, 1)])
+def test_several_requests_take_along_what_has_arrived_by_now_and_a_lone_one_does_not_wait_for_company(
+    storage: Watched, at_once: int, commits: int
+) -> None:
+    async def body(engine: Engine) -> None:
+        async def read_a_little_later() -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await engine.apply(add())
+
+        await asyncio.gather(*[engine.apply(add()) for _ in range(at_once)], read_a_little_later())
+        assert storage.commits == commits
+
+    run(storage, body)
+
+
 def test_no_batch_grows_beyond_its_bound(storage: Watched) -> None:
     async def body(engine: Engine) -> None:
         await asyncio.gather(*[engine.apply(add()) for _ in range(2 * MAX_BATCH + 1)])
