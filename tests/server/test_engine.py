@@ -94,18 +94,22 @@ def test_requests_that_arrive_while_a_batch_commits_share_the_next_commit(storag
     run(storage, body)
 
 
-@pytest.mark.parametrize(("at_once", "commits"), [(1, 2), (2, 1)])
-def test_several_requests_take_along_what_has_arrived_by_now_and_a_lone_one_does_not_wait_for_company(
-    storage: Watched, at_once: int, commits: int
+@pytest.mark.parametrize(("before", "at_once", "commits"), [(1, 1, 2), (1, 2, 1), (2, 1, 1)])
+def test_where_there_are_several_they_take_along_what_has_arrived_by_now(
+    storage: Watched, before: int, at_once: int, commits: int
 ) -> None:
+    """And whoever is alone does not wait for company."""
+
     async def body(engine: Engine) -> None:
         async def read_a_little_later() -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             await engine.apply(add())
 
+        await asyncio.gather(*[engine.apply(add()) for _ in range(before)])
+        so_far = storage.commits
         await asyncio.gather(*[engine.apply(add()) for _ in range(at_once)], read_a_little_later())
-        assert storage.commits == commits
+        assert storage.commits == so_far + commits
 
     run(storage, body)
 
