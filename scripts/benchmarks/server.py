@@ -32,22 +32,26 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
 
 
 def throughput(runs: int, directory: Path) -> Iterator[Figure]:
-    """Claims and deletions, at 64 connections and at one."""
-    with fresh(directory, tasks=400_000 * runs // 3 + 200_000) as (ours, _), servers.constant() as theirs:
-        ratios, values, singles, alone = [], [], [], []
+    """Claims and deletions, at 64 connections, at eight and at one."""
+    targets = {64: 0.5, 8: None}
+    values, ratios = {number: list[float]() for number in targets}, {number: list[float]() for number in targets}
+    singles, alone = [], []
+    with fresh(directory, tasks=500_000 * runs // 3 + 200_000) as (ours, _), servers.constant() as theirs:
         for _ in range(runs):
-            reference = load.run(theirs, "claim", connections=64, seconds=SECONDS)
-            result = load.run(ours, "cycle", connections=64, seconds=SECONDS)
-            values.append(result.per_second)
-            ratios.append(result.per_second / reference.per_second)
+            for number in targets:
+                reference = load.run(theirs, "claim", connections=number, seconds=SECONDS)
+                values[number].append(load.run(ours, "cycle", connections=number, seconds=SECONDS).per_second)
+                ratios[number].append(values[number][-1] / reference.per_second)
             empty = load.run(theirs, "claim", connections=1, seconds=SECONDS)
             single = load.run(ours, "cycle", connections=1, seconds=SECONDS)
             allowed = 1 / (fsync_s(directory) + 1 / empty.per_second)
             singles.append(single.per_second)
             alone.append(single.per_second / allowed)
-    ratio = statistics.median(ratios)
-    yield Figure("claim + delete, 64 connections", statistics.median(values), "requests/s",
-                 "the same front, constant answer", ratio, ">= 0.5", ratio >= 0.5)  # fmt: skip
+    for number, target in targets.items():
+        ratio = statistics.median(ratios[number])
+        wanted, met = ("", None) if target is None else (f">= {target}", ratio >= target)
+        yield Figure(f"claim + delete, {number} connections", statistics.median(values[number]), "requests/s",
+                     "the same front, constant answer", ratio, wanted, met)  # fmt: skip
     ratio = statistics.median(alone)
     yield Figure("claim + delete, 1 connection", statistics.median(singles), "requests/s",
                  "one fsync + one empty round trip", ratio, ">= 0.6", ratio >= 0.6)  # fmt: skip
