@@ -455,8 +455,8 @@ class Pool:
             request = self._target.request(exchange)
             try:
                 self._room.get(timeout=exchange.timeouts["pool"])
-            except Empty as error:
-                raise PoolTimeout(f"all {MOST_CONNECTIONS} connections were in use") from error
+            except Empty:
+                raise PoolTimeout(f"all {MOST_CONNECTIONS} connections were in use") from None
             try:
                 return self._talk(request, exchange)
             finally:

@@ -206,7 +206,8 @@ def main() -> int:
     print(summary, *summary.violations[:SHOWN], sep="\n\n")
     if summary.violations:
         (directory / "violations").write_text("\n\n".join([f"seed {options.seed}", *summary.violations]))
-        (directory / "history.pickle").write_bytes(pickle.dumps(trial.history))  # to be judged again
+        # To be judged again: trials.judge.violations(pickle.loads(...)).
+        (directory / "history.pickle").write_bytes(pickle.dumps(trial.history))
         print(f"\nall violations, the history, the store and the server's log are in {directory}")
         return 1
     shutil.rmtree(directory)

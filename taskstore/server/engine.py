@@ -1,8 +1,8 @@
 """Carries out operations: gathers requests into batches, asks the rules, has the storage write.
 
 The laws of this room: no SQL, no HTTP. One event loop owns an engine. Requests that arrive while a batch is being
-made durable wait together and form the next one, so they share one transaction and one fsync; a request that arrives
-when nothing is under way does not wait for company.
+made durable wait together and form the next one, so they share one transaction and one fsync. No request waits for
+company that may never come: a batch takes along what has arrived by then, and no more.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ MAX_BATCH: Final = 256
 PASSES: Final = 2
 """How often the event loop goes round before a batch is taken, where there are several requests or were the last time:
 it reads what has arrived, and hands it in. Without that, those who are answered together come back in two parts, each
-with a sync of its own. With it 2 to 16 connections get some 40 % more done. A client that is alone does not wait."""
+with a sync of its own. With it 2 to 16 connections get some 40 % more done. Who is alone does not go round at all."""
 ATTEMPTS: Final = 5
 """How often a transaction that lost against another one is tried before its requests are refused."""
 QUICK_S: Final = 0.001
@@ -89,7 +89,7 @@ class Engine:
         self._on_failure = on_failure
         self._failed: CommitError | None = None
         self._waiting: list[_Call] = []
-        self._last = 0  # How many requests were waiting when the last batch was taken.
+        self._last_waiting = 0  # How many requests there were when the last batch was taken.
         self._batches: set[asyncio.Task[None]] = set()
         self._started: dict[int, float] = {}
         self._parking: Parking[_Call] = Parking(self._wake, self._soonest)
@@ -138,9 +138,11 @@ class Engine:
 
     async def _run(self) -> None:
         while self._waiting:
-            for _ in range(PASSES if max(len(self._waiting), self._last) > 1 else 0):
+            for _ in range(PASSES if max(len(self._waiting), self._last_waiting) > 1 else 0):
                 await asyncio.sleep(0)
-            self._last = len(self._waiting)
+            if not self._waiting:
+                return  # Another batch, where there may be several at a time, has taken them along.
+            self._last_waiting = len(self._waiting)
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             batch = self._called_in(batch) + batch  # So those that have waited are answered first.
             for call in batch:

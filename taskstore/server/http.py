@@ -293,13 +293,19 @@ async def _disconnect(receive: Receive) -> None:
 def _check_origin(headers: _Given) -> None:
     """Turn away what a browser sends for a page of another origin, which it does without asking the server first.
 
-    Otherwise any page that a developer looks at could change the store on their own machine. Browsers say so in
-    Sec-Fetch-Site, older ones in Origin; nobody else sends either.
+    Otherwise nearly any page that a developer looks at could change the store on their own machine. Browsers say so in
+    Sec-Fetch-Site, older ones in Origin; programs send neither. A page that has its own name point to this machine
+    (DNS rebinding) looks like one of ours: against that only a token helps.
     """
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
-    if site is None and (origin is None or origin.partition(b"://")[2] == headers.get(b"host")):
+    if site is None and origin is None:
         return
-    if site not in (b"same-origin", b"none"):
+    if site is None:
+        _, scheme_ends, host = (origin or b"").partition(b"://")
+        is_own = bool(scheme_ends) and host == headers.get(b"host")
+    else:
+        is_own = site in (b"same-origin", b"none")
+    if not is_own:
         raise _Refused(403, "a browser sent this for a page of another origin, and such pages may not change anything")
 
 

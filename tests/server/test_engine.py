@@ -94,11 +94,13 @@ def test_requests_that_arrive_while_a_batch_commits_share_the_next_commit(storag
     run(storage, body)
 
 
+@pytest.mark.parametrize("parallel", [1, 4])
 @pytest.mark.parametrize(("before", "at_once", "commits"), [(1, 1, 2), (1, 2, 1), (2, 1, 1)])
 def test_where_there_are_several_they_take_along_what_has_arrived_by_now(
-    storage: Watched, before: int, at_once: int, commits: int
+    storage: Watched, before: int, at_once: int, commits: int, parallel: int
 ) -> None:
     """And whoever is alone does not wait for company."""
+    storage.parallel = parallel
 
     async def body(engine: Engine) -> None:
         async def read_a_little_later() -> None:

@@ -308,6 +308,7 @@ def test_a_token_is_asked_for_before_anything_else() -> None:
         {"Host": "tasks.example", "Origin": "http://evil.example"},
         {"Host": "tasks.example", "Origin": "http://tasks.example:8000"},
         {"Host": "tasks.example", "Origin": "null"},
+        {"Host": "", "Origin": "null"},
     ],
 )
 @pytest.mark.parametrize("content_type", [JSON, FORM])
