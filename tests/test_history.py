@@ -233,6 +233,18 @@ class TestOneOfTwoClaimsWithoutAnAnswer:
         story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(110, 200))
         assert story.broken([again]) == set()
 
+    @pytest.mark.parametrize(("in_g", "in_h", "broken"), [(2, 1, False), (1, 2, False), (3, 0, True), (2, 2, True)])
+    def test_that_leased_more_than_they_asked_for(self, story: Story, in_g: int, in_h: int, broken: bool) -> None:
+        """One asks for a task of either group, and one for a task of each."""
+        groups = ["g"] * in_g + ["h"] * in_h
+        added = [Task(10 + n, group, str(n), NOW, A) for n, group in enumerate(groups)]
+        story.told(Update(A, [TaskAdd(task.group, task.data) for task in added]), Outcome(added))
+        for at, names in enumerate((["g", "h"], ["g"], ["h"])):
+            story.told(Claim(B, groups=names, duration=50), Silence.UNKNOWN, during=(100 + at, 200))
+        leased = [Task(task.id + 10, task.group, task.data, NOW + 50, B, 1) for task in added]
+        found = story.broken([*leased, Task(1, "g", "x", NOW, A)])
+        assert found == ({Promise.NOWHERE} if broken else set())
+
     def test_that_has_ended_when_the_task_is_missed(self, story: Story) -> None:
         for at in (100, 110):
             story.told(Claim(B, "g", 50), Silence.UNKNOWN, during=(at, 200))

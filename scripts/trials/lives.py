@@ -3,7 +3,8 @@
 Where an answer is missing, evidence takes its place: a task that only one unanswered call can have made shows that it
 was carried out, and so does the absence of one that only it can have consumed. Where two calls come into question, no
 conclusion is drawn, so that what is called a broken promise is one. So a task that one of several claims has leased is
-put down to a call that stands for any of them, and nothing is said of what else they asked for.
+put down to a call that stands for any of them, and nothing is said of what else they asked for; but together they
+cannot have leased more than they asked for.
 """
 
 from bisect import bisect_left
@@ -59,10 +60,14 @@ class Lives:
             for call in calls
             if call.request == Listing(None) and isinstance(call.answer, Sequence)
         )
+        self._asked = len(calls)
         self._leases = self._unanswered_claims()
+        self._unsure: list[tuple[int, int, list[int]]] = []
+        """Ids of tasks that one of several claims has leased, the call that saw them first, and the claims."""
         for number, call in enumerate(calls):
             self._note(number, call)
         self._see_all()
+        self._check_number()
         self._gaps = {group: _Gaps(self._spans(numbers)) for group, numbers in self._by_group().items()}
         for tag, ids in self.chains.items():
             self._link(tag, sorted(ids))
@@ -110,7 +115,7 @@ class Lives:
         call = self._calls[number]
         return any(
             other.is_unknown and other.invoked < (call.returned or FOREVER) and call.invoked < self.noticed(position)
-            for position, other in enumerate(self._calls)
+            for position, other in enumerate(self._calls[: self._asked])
         )
 
     def _note(self, number: int, call: Call) -> None:
@@ -156,6 +161,7 @@ class Lives:
             self.applied.add(maker)
         elif claimers:
             maker = self._one_of(claimers)
+            self._unsure.append((task.id, seen, claimers))
         else:
             self._blame(Promise.NOWHERE, f"nobody can have made {task.id}", *self._origin(task.data), seen)
             maker = seen
@@ -200,6 +206,28 @@ class Lives:
         name = f"one of {', '.join(f'#{number}' for number in numbers)}"
         self._calls.append(Call(name, claim, min(call.invoked for call in calls), returned))
         return len(self._calls) - 1
+
+    def _check_number(self) -> None:
+        """Find for each task a claim that may have leased it, so that none has leased more than it asked for."""
+        leased: dict[int, list[int]] = defaultdict(list)
+        for position, (id, seen, _) in enumerate(self._unsure):
+            if not self._place(position, leased, set()):
+                self._blame(Promise.NOWHERE, f"{id} and others are more than all claims asked for", seen)
+
+    def _place(self, position: int, leased: dict[int, list[int]], tried: set[int]) -> bool:
+        for claim in self._unsure[position][2]:
+            if claim in tried:
+                continue
+            tried.add(claim)
+            if len(leased[claim]) < self._leases[claim]:
+                leased[claim].append(position)
+                return True
+            for other in leased[claim]:
+                if self._place(other, leased, tried):
+                    leased[claim].remove(other)
+                    leased[claim].append(position)
+                    return True
+        return False
 
     def _may_be_news(self, number: int, seen: int) -> bool:
         """Whether what a call without an answer made can have been seen by another call for the first time."""
