@@ -13,7 +13,7 @@ from taskstore.server import open_storage
 from taskstore.server.engine import MAX_BATCH, QUICK_S, Engine
 from taskstore.server.messages import Claim, Outcome, TaskAdd, Update
 from taskstore.server.rules import Wanted
-from taskstore.server.sqlite import SqliteStorage
+from taskstore.server.sqlite import MEMORY, SqliteStorage
 from taskstore.server.storage import CommitError, Transaction
 from taskstore.testing import SettableClock
 
@@ -97,9 +97,10 @@ def test_requests_that_arrive_while_a_batch_commits_share_the_next_commit(storag
 @pytest.mark.parametrize("parallel", [1, 4])
 @pytest.mark.parametrize(("before", "at_once", "commits"), [(1, 1, 2), (1, 2, 1), (2, 1, 1)])
 def test_where_there_are_several_they_take_along_what_has_arrived_by_now(
-    storage: Watched, before: int, at_once: int, commits: int, parallel: int
+    before: int, at_once: int, commits: int, parallel: int
 ) -> None:
     """And whoever is alone does not wait for company."""
+    storage = Watched(Path(MEMORY))  # where any number of batches may be under way, for each is done in one go
     storage.parallel = parallel
 
     async def body(engine: Engine) -> None:
