@@ -52,6 +52,7 @@ def crowd() -> Iterator[Crowd]:
 
 
 def run(crowd: Crowd, chosen: settings) -> None:
+    # It calls whatever makes a machine, though its types ask for a class.
     run_state_machine_as_test(lambda: ClientMachine(crowd), settings=chosen)  # type: ignore[arg-type]
 
 

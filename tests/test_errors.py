@@ -74,7 +74,7 @@ def test_a_refusal_holds_the_ids() -> None:
 
 @pytest.mark.parametrize("kind", ["changes", "deletes", "depends", "owned"])
 def test_each_kind_of_culprit_is_a_dependency_error(kind: str) -> None:
-    error = TaskResponseError(**{kind: [7]})  # type: ignore[arg-type]
+    error = TaskResponseError(**{kind: [7]})  # type: ignore[arg-type] # a keyword that is computed
     assert error.has_dependency_errors()
     assert error.has_errors()
     assert not error.has_bugs()

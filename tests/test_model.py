@@ -73,7 +73,7 @@ class TestTask:
 
     def test_a_task_does_not_change(self) -> None:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            TASK.data = "other"  # type: ignore[misc]
+            TASK.data = "other"  # type: ignore[misc] # it is frozen, which is the point
 
     def test_equal_tasks_are_one_element_of_a_set(self) -> None:
         assert len({TASK, attrs.evolve(TASK), attrs.evolve(TASK, id=18)}) == 2

@@ -276,7 +276,7 @@ class TestInjectedClients:
         with injected, pytest.raises(UsageError, match=r"has to be an httpx\.AsyncClient, not Client"):
             AsyncHTTPClient(http_client=injected)
         with pytest.raises(UsageError, match=r"has to be an httpx\.Client, not str"):
-            HTTPClient(http_client="http://127.0.0.1")  # type: ignore[arg-type]
+            HTTPClient(http_client="http://127.0.0.1")  # type: ignore[arg-type] # wrong, which is the point
 
     def test_a_closed_one_is_refused(self, httpx_colour: Colour) -> None:
         injected = httpx_colour.httpx()

@@ -195,7 +195,7 @@ async def procrastinate_cycles(url: str, at_once: int) -> float:
     app = module.App(connector=module.PsycopgConnector(conninfo=url))
     number = 1_500
 
-    @app.task(name="bench")  # type: ignore[untyped-decorator]
+    @app.task(name="bench")  # type: ignore[untyped-decorator] # procrastinate has no types for it
     async def bench(data: str) -> None:
         del data
 

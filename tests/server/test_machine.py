@@ -221,4 +221,5 @@ def test_the_store_does_what_the_model_says(kind: str, request: pytest.FixtureRe
     quick = settings(max_examples=examples, stateful_step_count=50, deadline=None, derandomize=True, database=None)
     chosen = settings() if settings.get_current_profile_name() == "thorough" else quick
     place = places(request)
+    # It calls whatever makes a machine, though its types ask for a class.
     run_state_machine_as_test(lambda: StoreMachine(place()), settings=chosen)  # type: ignore[arg-type]

@@ -463,8 +463,8 @@ def what_was_read_is_written_back(patch: pytest.MonkeyPatch) -> None:
         honest(self, now, change)
         made = list(change.made)
         self.__dict__.setdefault("stale", []).extend(made[-1:])
-        if len(self.stale) > 9:  # type: ignore[attr-defined]
-            self._write.execute("DELETE FROM task WHERE id = ?", (self.stale.pop(0).id,))  # type: ignore[attr-defined]
+        if len(self.stale) > 9:  # type: ignore[attr-defined] # it is planted, too
+            self._write.execute("DELETE FROM task WHERE id = ?", (self.stale.pop(0).id,))  # type: ignore[attr-defined] # as above
 
     patch.setattr(SqliteStorage, "write", write)
 

@@ -200,6 +200,7 @@ KEY = "0123456789abcdef"
 
 
 def step(update: Update, **claim: object) -> Step:
+    # Each keyword has a type of its own, which a dictionary cannot tell.
     return Step(update, Claim(update.client, duration=30, **claim) if claim else None)  # type: ignore[arg-type]
 
 

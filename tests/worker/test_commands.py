@@ -139,7 +139,7 @@ def test_requeue_takes_as_many_as_it_is_told_and_goes_on_when_others_are_quicker
         monkeypatch.undo()
         [taken, *_] = client.group("g/quarantine")
         client.update(deletes=[taken])
-        return original(self, *args, **options)  # type: ignore[arg-type]
+        return original(self, *args, **options)  # type: ignore[arg-type] # handed on as they came
 
     monkeypatch.setenv("TASKSTORE_URL", os.environ["TASKSTORE_URL"])
     url = os.environ["TASKSTORE_URL"]

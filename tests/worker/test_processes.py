@@ -117,7 +117,7 @@ def test_what_a_killed_process_held_is_done_once_by_others(running: LiveServer, 
         nonlocal kills
         for place in (0, 1, 2, 0):
             before = len(data(client, "next"))
-            until(lambda before=before: len(data(client, "next")) > before + 40)  # type: ignore[misc]
+            until(lambda before=before: len(data(client, "next")) > before + 40)  # type: ignore[misc] # mypy cannot infer its default
             assert isinstance(worker._shift, Processes)
             worker._shift._children[place].process.kill()
             kills += 1
